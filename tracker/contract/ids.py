@@ -1,0 +1,164 @@
+"""The ids of messages, copies and events: layout, order and spelling.
+
+Theory:
+    A `MessageId` is a ULID: 48 bits of Unix milliseconds, then 80 random bits; 26 characters of Crockford's base32 in
+    lower case. It sorts by time, but its uniqueness rests on the random bits alone: a clock that jumps makes no twins.
+    A `CopyId` is its message's id and 6 random bytes, written `MESSAGE-HHHHHHHHHHHH` in hexadecimal. It stands in a
+    header that the recipient can read, so it must not count recipients: a number would tell of a Bcc.
+    An `EventId` is 16 bytes. That of a hit is random. That of an outcome is made from the copy and the outcome, so a
+    crash between emitting and marking repeats the event under the same id, and ingest drops the twin.
+
+Nothing here draws randomness or reads a clock: both are handed in.
+
+None of these is the header `Message-ID`, which belongs to the author of the mail and is never called an id here.
+"""
+
+import hashlib
+from functools import total_ordering
+from typing import Final, Never, Self
+
+from tracker.contract.errors import IdError
+
+MESSAGE_ID_BYTES: Final = 16
+COPY_SUFFIX_BYTES: Final = 6
+COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
+EVENT_ID_BYTES: Final = 16
+RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
+
+_TEXT_CHARACTERS = 26
+_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
+
+
+@total_ordering
+class _Id:
+    """Bytes with a spelling; equal, ordered and hashed by kind and bytes.
+
+    Not a dataclass, because the journal's encoder would write its fields instead of its text.
+    """
+
+    __slots__ = ("raw",)
+    raw: bytes
+
+    def __setattr__(self, name: str, value: object) -> Never:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Id) and type(other) is type(self) and other.raw == self.raw
+
+    def __lt__(self, other: Self) -> bool:
+        return self.raw < other.raw if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
+    def _keep(self, raw: bytes, length: int, what: str) -> None:
+        if len(raw) != length:
+            raise IdError(f"the {what} is {len(raw)} bytes long, not {length}")
+        object.__setattr__(self, "raw", bytes(raw))
+
+
+class MessageId(_Id):
+    """The id of an accepted message, `01k3d5q9y8zv4c6m2r7t1w0x5b`: the one of the 250 reply and of `mail.messageId`."""
+
+    __slots__ = ()
+
+    def __init__(self, raw: bytes) -> None:
+        """Take the 16 bytes; IdError for another length."""
+        self._keep(raw, MESSAGE_ID_BYTES, "message id")
+
+    def __str__(self) -> str:
+        return _encode(self.raw)
+
+    @classmethod
+    def make(cls, *, unix_ms: int, entropy: bytes) -> Self:
+        """Make an id from a time in Unix milliseconds and 10 random bytes."""
+        return cls((unix_ms & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + entropy)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id as `str` writes it; IdError for every other spelling, upper case included."""
+        return cls(_decode(text, "message id"))
+
+
+class CopyId(_Id):
+    """The id of one recipient's copy, `01k3d5q9y8zv4c6m2r7t1w0x5b-9f86d081884c`.
+
+    `raw` is the message's 16 bytes and 6 more, `suffix`.
+    """
+
+    __slots__ = ("message", "suffix")
+    message: MessageId
+    suffix: bytes
+
+    def __init__(self, message: MessageId, suffix: bytes) -> None:
+        """Take the message's id and 6 bytes; IdError for another length."""
+        self._keep(message.raw + suffix, COPY_ID_BYTES, "copy id")
+        object.__setattr__(self, "message", message)
+        object.__setattr__(self, "suffix", bytes(suffix))
+
+    def __str__(self) -> str:
+        return f"{self.message}-{self.suffix.hex()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id as `str` writes it; IdError for every other spelling."""
+        head, dash, tail = text.partition("-")
+        message = MessageId.parse(head)
+        try:
+            suffix = bytes.fromhex(tail)
+        except ValueError as error:
+            raise IdError("the suffix of a copy id is 12 hexadecimal digits") from error
+        if not dash or suffix.hex() != tail:
+            raise IdError("a copy id is a message id, a hyphen and 12 lower-case hexadecimal digits")
+        return cls(message, suffix)
+
+
+class EventId(_Id):
+    """The id of an event, 26 characters: the idempotency key of every destination."""
+
+    __slots__ = ()
+
+    def __init__(self, raw: bytes) -> None:
+        """Take the 16 bytes; IdError for another length."""
+        self._keep(raw, EVENT_ID_BYTES, "event id")
+
+    def __str__(self) -> str:
+        return _encode(self.raw)
+
+    @classmethod
+    def of_outcome(cls, copy: CopyId, outcome: str) -> Self:
+        """Make the id of an outcome of a copy, always the same one.
+
+        `outcome` is the journal's name of the event, with a number where a copy may have several: `"delivery"`,
+        `"delivery_delay:2"`.
+        """
+        return cls(hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES])
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an id as `str` writes it; IdError for every other spelling."""
+        return cls(_decode(text, "event id"))
+
+
+def _encode(raw: bytes) -> str:
+    number = int.from_bytes(raw, "big")
+    return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+
+
+def _decode(text: str, what: str) -> bytes:
+    if len(text) != _TEXT_CHARACTERS:
+        raise IdError(f"the {what} has {len(text)} characters, not {_TEXT_CHARACTERS}")
+    number = 0
+    for character in text:
+        value = _VALUE_OF.get(character)
+        if value is None:
+            raise IdError(f"the {what} holds a character outside {_ALPHABET}")
+        number = number << 5 | value
+    if number >> 128:
+        raise IdError(f"the {what} is larger than 128 bits")
+    return number.to_bytes(16, "big")

@@ -1,0 +1,46 @@
+"""Journal records as bytes: JSON of the structs of `events.py`, ids as their text, times in ISO 8601 UTC.
+
+The first member of every object is `kind`. A reader of this version takes unknown members for those of a later one and
+ignores them; an unknown kind is a `RecordError`, so that a later version's journal is noticed, not thrown away.
+`docs/reference/journal.md` has a vector of each kind.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from tracker.contract.errors import IdError, RecordError
+from tracker.contract.events import JournalRecord
+from tracker.contract.ids import CopyId, EventId, MessageId
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, MessageId | CopyId | EventId):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no place in a journal record")
+
+
+def _from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
+    if kind in (MessageId, CopyId, EventId) and isinstance(value, str):
+        try:
+            return kind.parse(value)
+        except IdError as error:
+            raise ValueError(str(error)) from error
+    raise NotImplementedError(f"{kind.__name__} has no place in a journal record")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_text)
+_DECODER: Final[msgspec.json.Decoder[JournalRecord]] = msgspec.json.Decoder(JournalRecord, dec_hook=_from_text)
+
+
+def encode(record: JournalRecord) -> bytes:
+    """Return the record as one line of JSON without its line end."""
+    return _ENCODER.encode(record)
+
+
+def decode(raw: bytes | memoryview) -> JournalRecord:
+    """Read a record. RecordError: not JSON, an unknown kind, or a member that is missing or of another type."""
+    try:
+        return _DECODER.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"a journal record cannot be read: {error}") from error

@@ -1,0 +1,270 @@
+"""Tokens: what is sealed in a link or a pixel, its layout, its keys. This docstring is the specification, version 1.
+
+A token stands in mail for ever, so a token of version 1 is read by every later release, whatever else changes.
+
+Spelling
+    URL-safe base64 (RFC 4648 §5) without padding, in the one spelling that encoding gives: unused bits of the last
+    character are zero. A reader takes the number of characters that the length field demands and ignores all that
+    follows, because mail programs append queries, brackets and full stops.
+
+Layout (integers are big-endian)
+    ====== ====== ==========================================================================================
+    offset bytes  field
+    ====== ====== ==========================================================================================
+    0      1      version: 1
+    1      2      key id
+    3      1      purpose: 0x69 (`i`, a pixel) or 0x6C (`l`, a link), the letter of the URL's path
+    4      2      n: how many sealed bytes follow
+    6      n      sealed: AES-SIV (RFC 5297), 16 bytes of SIV and the ciphertext of the payload,
+                  with one string of associated data: the six bytes before it
+    ====== ====== ==========================================================================================
+
+    The payload:
+    ====== ====== ==========================================================================================
+    0      1      flags: 0x01 sample (redirects, is never recorded); 0x02 redact (events hold no query of the URL);
+                  every other bit is zero, else the token is bad
+    1      16     message id
+    17     6      suffix of the copy id
+    23     2      day of acceptance, in days since 1970-01-01 UTC (until 2149)
+    25     2      link index, from 0                      (link only)
+    27     1      part: 0 HTML, 1 text                    (link only)
+    28     ...    destination URL, UTF-8, 1 byte or more  (link only, to the end)
+    ====== ====== ==========================================================================================
+
+Keys
+    A key of the keys file is 32 bytes. The 64 bytes of AES-256-SIV are HKDF-SHA256 of it (RFC 5869, no salt, info
+    `mailwake token v1`), so the same secret can never serve another purpose by accident.
+    A key mints from its `mint_from` on; the one with the latest `mint_from` that is not in the future mints. Every key
+    in the file verifies, for ever.
+
+Properties
+    Sealing is deterministic: no nonce to lose, and a retry of a copy is the same mail. Two copies never share a token,
+    because the copy's suffix is inside. SIV authenticates with 128 bits; nothing of the recipient can be read.
+    Neither a pixel's token nor a link's can be used in the place of the other: the purpose is authenticated.
+
+Limits: a token has at most 4,096 characters; a URL of more than `MAX_URL_BYTES` bytes is not sealed.
+"""
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tracker.contract.errors import KeysError, TokenError
+from tracker.contract.ids import CopyId, MessageId
+
+VERSION: Final = 1
+MAX_TOKEN_CHARACTERS: Final = 4096
+SECRET_BYTES: Final = 32
+
+_HEADER: Final = struct.Struct(">BHBH")
+_HEADER_CHARACTERS: Final = 8  # six bytes are exactly eight characters: the header can be read on its own
+_COMMON: Final = struct.Struct(">B16s6sH")
+_LINK: Final = struct.Struct(">B16s6sHHB")
+_SIV_BYTES: Final = 16
+_FLAG_SAMPLE: Final = 0x01
+_FLAG_REDACT: Final = 0x02
+_KNOWN_FLAGS: Final = _FLAG_SAMPLE | _FLAG_REDACT
+_EPOCH: Final = date(1970, 1, 1)
+_MAX_DAY: Final = 0xFFFF
+
+MAX_URL_BYTES: Final = MAX_TOKEN_CHARACTERS * 3 // 4 - _HEADER.size - _SIV_BYTES - _LINK.size
+MAX_LINK_INDEX: Final = 0xFFFF
+
+
+class Purpose(Enum):
+    """What a token is for; the value is the byte in its header and the letter in the URL's path."""
+
+    OPEN = ord("i")
+    CLICK = ord("l")
+
+
+class BodyPart(Enum):
+    """The part of a message that a link stands in; the value is the byte in the token."""
+
+    HTML = 0
+    TEXT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkPayload:
+    """Where a link of a copy leads: `index` counts the links of the message, `url` is the author's, to the letter."""
+
+    index: int
+    part: BodyPart
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPayload:
+    """What a token says; `link` is None for a pixel."""
+
+    copy: CopyId
+    day: date
+    link: LinkPayload | None = None
+    sample: bool = False
+    redact: bool = False
+
+    @property
+    def purpose(self) -> Purpose:
+        """Click for a link, open for a pixel."""
+        return Purpose.OPEN if self.link is None else Purpose.CLICK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKey:
+    """One secret of the keys file: `key_id` 1 to 65535, 32 bytes, and the time from which it mints."""
+
+    key_id: int
+    secret: bytes
+    mint_from: datetime
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.key_id <= 0xFFFF:
+            raise KeysError(f"key id {self.key_id} is not between 1 and 65535")
+        if len(self.secret) != SECRET_BYTES:
+            raise KeysError(f"the secret of key {self.key_id} is {len(self.secret)} bytes long, not {SECRET_BYTES}")
+        if self.mint_from.tzinfo is None:
+            raise KeysError(f"mint_from of key {self.key_id} has no time zone")
+
+    def __repr__(self) -> str:
+        return f"TokenKey(key_id={self.key_id}, mint_from={self.mint_from.isoformat()})"
+
+
+class TokenKeys:
+    """The keys that seal and read tokens; immutable, safe to share."""
+
+    def __init__(self, keys: Iterable[TokenKey]) -> None:
+        """Prepare the ciphers. KeysError: there is no key, or two share an id."""
+        self.keys = tuple(sorted(keys, key=lambda key: (key.mint_from, key.key_id)))
+        self._ciphers = {key.key_id: AESSIV(_derive(key.secret)) for key in self.keys}
+        if not self.keys:
+            raise KeysError("there is no key")
+        if len(self._ciphers) != len(self.keys):
+            raise KeysError("two keys have the same id")
+
+    def minting(self, now: datetime) -> int:
+        """Return the id of the key that mints at `now`: the latest whose time has come, else the earliest."""
+        due = [key for key in self.keys if key.mint_from <= now]
+        return (due[-1] if due else self.keys[0]).key_id
+
+    def has(self, key_id: int) -> bool:
+        """Say whether tokens of this key can be sealed and read here."""
+        return key_id in self._ciphers
+
+    def seal(self, payload: TokenPayload, key_id: int) -> str:
+        """Seal a payload under a key; the same payload and key always give the same token.
+
+        TokenError: the URL is empty, longer than `MAX_URL_BYTES` or not encodable, or a number is out of range; all are
+        refused before a mail is planned, so this is a broken contract, not an outcome. KeysError: no such key.
+        """
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise KeysError(f"there is no key {key_id} in the keys file")
+        plain = _pack(payload)
+        header = _HEADER.pack(VERSION, key_id, payload.purpose.value, _SIV_BYTES + len(plain))
+        return urlsafe_b64encode(header + cipher.encrypt(plain, [header])).rstrip(b"=").decode("ascii")
+
+    def read(self, text: str, purpose: Purpose) -> TokenPayload:
+        """Read the token that `text` begins with, of that purpose; TokenError for everything that we did not seal."""
+        characters, sealed_bytes, key_id = _measure(text, purpose)
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise TokenError("no such key")
+        spelling = text[:characters]
+        try:
+            raw = urlsafe_b64decode(spelling + "=" * (-characters % 4))
+        except ValueError as error:
+            raise TokenError("not base64") from error
+        if urlsafe_b64encode(raw).rstrip(b"=") != spelling.encode("ascii"):
+            raise TokenError("not the one spelling of its bytes")
+        header, sealed = raw[: _HEADER.size], raw[_HEADER.size :]
+        if len(sealed) != sealed_bytes:
+            raise TokenError("shorter than it says")
+        try:
+            plain = cipher.decrypt(sealed, [header])
+        except InvalidTag as error:
+            raise TokenError("not sealed by this key") from error
+        return _unpack(plain, purpose)
+
+
+def day_of(moment: datetime) -> date:
+    """Return the UTC day of a moment, as tokens bear it."""
+    return moment.astimezone(UTC).date()
+
+
+def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
+    """Read the clear header: characters of the whole token, sealed bytes, key id."""
+    head = text[:_HEADER_CHARACTERS]
+    if len(head) < _HEADER_CHARACTERS or not head.isascii():
+        raise TokenError("too short")
+    try:
+        version, key_id, letter, sealed_bytes = _HEADER.unpack(urlsafe_b64decode(head))
+    except (ValueError, struct.error) as error:
+        raise TokenError("not base64") from error
+    if version != VERSION:
+        raise TokenError("unknown version")
+    if letter != purpose.value:
+        raise TokenError("made for another purpose")
+    total = _HEADER.size + sealed_bytes
+    characters = (total * 4 + 2) // 3
+    if sealed_bytes < _SIV_BYTES + _COMMON.size or characters > MAX_TOKEN_CHARACTERS or len(text) < characters:
+        raise TokenError("cut off, or of an impossible length")
+    if not text[:characters].isascii():
+        raise TokenError("not base64")
+    return characters, sealed_bytes, key_id
+
+
+def _pack(payload: TokenPayload) -> bytes:
+    flags = (_FLAG_SAMPLE if payload.sample else 0) | (_FLAG_REDACT if payload.redact else 0)
+    day = (payload.day - _EPOCH).days
+    if not 0 <= day <= _MAX_DAY:
+        raise TokenError("the day is outside 1970 to 2149")
+    link = payload.link
+    if link is None:
+        return _COMMON.pack(flags, payload.copy.message.raw, payload.copy.suffix, day)
+    try:
+        url = link.url.encode()
+    except UnicodeEncodeError as error:
+        raise TokenError("the URL is not Unicode text") from error
+    if not 0 < len(url) <= MAX_URL_BYTES or not 0 <= link.index <= MAX_LINK_INDEX:
+        raise TokenError("the URL or its index cannot be sealed")
+    fixed = _LINK.pack(flags, payload.copy.message.raw, payload.copy.suffix, day, link.index, link.part.value)
+    return fixed + url
+
+
+def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
+    """Read a payload; it is authentic, so what is wrong here was sealed by another version of ourselves."""
+    try:
+        link: LinkPayload | None = None
+        if purpose is Purpose.CLICK:
+            flags, message, suffix, day, index, part = _LINK.unpack_from(plain)
+            url = plain[_LINK.size :].decode()
+            link = LinkPayload(index=index, part=BodyPart(part), url=url)
+            if not url:
+                raise TokenError("no URL")
+        else:
+            flags, message, suffix, day = _COMMON.unpack(plain)
+    except (struct.error, ValueError) as error:
+        raise TokenError("a payload of another layout") from error
+    if flags & ~_KNOWN_FLAGS:
+        raise TokenError("a flag of another version")
+    return TokenPayload(
+        copy=CopyId(MessageId(message), suffix),
+        day=_EPOCH + timedelta(days=day),
+        link=link,
+        sample=bool(flags & _FLAG_SAMPLE),
+        redact=bool(flags & _FLAG_REDACT),
+    )
+
+
+def _derive(secret: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=64, salt=None, info=b"mailwake token v1").derive(secret)
