@@ -1,0 +1,1 @@
+"""Tests of the house itself: floors, purity, file sizes, locks, and that the documentation names all there is."""
