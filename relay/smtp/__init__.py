@@ -1,0 +1,1 @@
+"""SMTP on both sides: mail in from clients, copies out to upstreams. Knows nothing of the spool or of rewriting."""

@@ -1,0 +1,49 @@
+"""Acceptance in a task of its own: a client that hangs up ends its session, never the put of its message.
+
+The library cancels a session at the end of file, a reset and a time-out, whatever it is doing just then. A message that
+is half in the spool would be cut off by that; so the handler runs in a task that only its own end ends, and the session
+waits for it behind a shield. The event loop holds tasks weakly: the strong reference is here, and a drain waits for it.
+
+An exception of the handler is our fault, so it is 451, and the wire learns a reference only (the library would say 500
+and the exception's text).
+"""
+
+import asyncio
+import secrets
+
+import structlog
+
+from relay.core import reply as replies
+from relay.core.reply import Reply
+from relay.core.submission import Submission
+from relay.smtp.options import Accept
+
+log = structlog.get_logger()
+
+
+class Acceptances:
+    """The acceptances under way in this process."""
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+        self._tasks: set[asyncio.Task[Reply]] = set()
+
+    async def run(self, submission: Submission) -> Reply:
+        """Accept the message and return the reply. Cancelled, it leaves the acceptance to end by itself."""
+        task = asyncio.create_task(self._run(submission), name="smtp acceptance")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def finished(self) -> None:
+        """Wait until none is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _run(self, submission: Submission) -> Reply:
+        try:
+            return await self._accept(submission)
+        except Exception:
+            reference = secrets.token_hex(4)
+            log.exception("acceptance_failed", reference=reference)
+            return replies.local_error(reference)

@@ -1,0 +1,151 @@
+"""What a client and we have said so far, and what each command is answered: the state of a session, with no socket.
+
+Owns the order of commands, the open transaction, and the count of commands that bring no mail. Does not own the grammar
+of arguments (commands.py) or anything that waits (session.py).
+
+Standards: RFC 5321 §3.3, §4.1.1, §4.1.4; RFC 2034.
+Departs from: RFC 5321 §4.1.1.11, which ties parameters to EHLO; a client that said HELO may use them too.
+"""
+
+from typing import Final
+
+from relay.core import reply as replies
+from relay.core.reply import Reply
+from relay.core.submission import Envelope
+from relay.smtp.commands import Mail, parse_helo, parse_mail, parse_rcpt
+from relay.smtp.options import (
+    MAX_ERRORS,
+    MAX_JUNK_COMMANDS,
+    MAX_RECIPIENT_OVERSHOOT,
+    Admit,
+    ListenerOptions,
+)
+from tracker.contract.address import Address
+
+_NOT_OFFERED: Final = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "STARTTLS", "TURN"})
+_JUNK: Final = frozenset({"EHLO", "HELO", "HELP", "NOOP", "RSET", "VRFY"})
+
+
+class Dialogue:
+    """The state of one session; `helo` is empty until EHLO or HELO, `esmtp` tells which of them it was."""
+
+    def __init__(self, options: ListenerOptions, admit: Admit, *, trusted: bool) -> None:
+        self.helo = ""
+        self.esmtp = False
+        self._options = options
+        self._admit = admit
+        self._trusted = trusted
+        self._mail: Mail | None = None
+        self._recipients: dict[Address, None] = {}
+        self._surplus_recipients = 0
+        self._errors = 0
+        self._junk = 0
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """What EHLO offers, our name first; nothing that is not done in full."""
+        size = f"SIZE {self._options.max_message_bytes}"
+        return (self._options.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+
+    def answer(self, verb: str, argument: str) -> Reply:
+        """Do what a command asks, `("MAIL", "FROM:<ana@shop.example>")`; every command but DATA."""
+        match verb:
+            case "EHLO" | "HELO":
+                return self._hello(argument, esmtp=verb == "EHLO")
+            case "MAIL":
+                return self._begin(argument)
+            case "RCPT":
+                return self._add_recipient(argument)
+            case "RSET" if not argument:
+                self.reset()
+                return replies.OK
+            case "QUIT" if not argument:
+                return replies.BYE
+            case "RSET" | "QUIT":
+                return replies.bad_argument(f"{verb} takes no argument")
+            case "NOOP":
+                return replies.OK
+            case "VRFY":
+                return replies.NOT_VERIFIED if argument else replies.bad_argument("VRFY takes an address")
+            case "HELP":
+                return replies.HELP
+            case _:
+                return replies.NOT_OFFERED if verb in _NOT_OFFERED else replies.UNKNOWN_COMMAND
+
+    def envelope(self, argument: str) -> Envelope | Reply:
+        """Return the envelope that DATA closes, or the reply that refuses DATA."""
+        if self._mail is None:
+            return replies.MAIL_FIRST if self.helo else replies.HELO_FIRST
+        if argument:
+            return replies.bad_argument("DATA takes no argument")
+        if not self._recipients:
+            return replies.NO_RECIPIENTS
+        return Envelope(
+            reverse_path=self._mail.reverse_path,
+            recipients=tuple(self._recipients),
+            body_8bit=self._mail.body_8bit,
+            smtputf8=self._mail.smtputf8,
+            declared_size=self._mail.declared_size,
+        )
+
+    def reset(self) -> None:
+        """Forget the transaction (RFC 5321 §4.1.1.5)."""
+        self._mail = None
+        self._recipients = {}
+        self._surplus_recipients = 0
+
+    def finish(self) -> None:
+        """A message was handed over: the transaction is over, and the counts begin again, whatever became of it.
+
+        A client that sends many messages over one connection must not be cut off because some are refused.
+        """
+        self.reset()
+        self._errors = self._junk = 0
+
+    def is_tiresome(self, verb: str, reply: Reply) -> bool:
+        """Count a command by its answer; True when there were too many that brought no mail."""
+        if reply is replies.TOO_MANY_RECIPIENTS:  # no fault: the client learns of the limit here
+            self._surplus_recipients += 1
+            self._errors += self._surplus_recipients > MAX_RECIPIENT_OVERSHOOT
+        elif reply.code >= 500:
+            self._errors += 1
+        elif verb in _JUNK or reply.code >= 400:
+            self._junk += 1
+        return self._errors >= MAX_ERRORS or self._junk > MAX_JUNK_COMMANDS
+
+    def _hello(self, argument: str, *, esmtp: bool) -> Reply:
+        name = parse_helo(argument)
+        if isinstance(name, Reply):
+            return name
+        self.reset()  # RFC 5321 §4.1.4
+        self.helo, self.esmtp = name, esmtp
+        return replies.hello(self._options.hostname)
+
+    def _begin(self, argument: str) -> Reply:
+        if not self.helo:
+            return replies.HELO_FIRST
+        if not self._trusted:
+            return replies.AUTHENTICATION_REQUIRED
+        if self._mail is not None:
+            return replies.NESTED_MAIL
+        mail = parse_mail(argument, max_message_bytes=self._options.max_message_bytes)
+        if isinstance(mail, Reply):
+            return mail
+        refusal = self._admit()
+        if refusal is not None:
+            return refusal
+        self._mail = mail
+        return replies.SENDER_OK
+
+    def _add_recipient(self, argument: str) -> Reply:
+        if self._mail is None:
+            return replies.MAIL_FIRST if self.helo else replies.HELO_FIRST
+        recipient = parse_rcpt(argument, smtputf8=self._mail.smtputf8)
+        if isinstance(recipient, Reply):
+            return recipient
+        if recipient in self._recipients:  # nobody gets two copies because a list holds an address twice
+            return replies.RECIPIENT_OK
+        if len(self._recipients) >= self._options.max_recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        self._recipients[recipient] = None
+        return replies.RECIPIENT_OK

@@ -1,0 +1,278 @@
+"""One client's connection: lines in, replies out, a message handed over.
+
+The library gives the protocol on the stream, and later STARTTLS and AUTH. The conversation is ours, because the
+library's own takes bare LF as a line end, answers an exception with 500 and its text, arms one timer over commands,
+DATA and the handler alike, and has no limits. What we rely on inside it is pinned in tests/seams: that a connection
+starts the task `_handle_client`, and the attributes `_reader`, `_writer` and `_timeout_handle`.
+
+Owns the stream: framing of commands, pipelining, time limits, closing. Does not own what a command is answered
+(dialogue.py), the end of a message (data.py), what becomes of it (acceptance.py).
+
+Standards: RFC 5321 §2.3.8 (lines), §4.5.3.2.7 (time-outs), RFC 2920 §3.1 (what may be pipelined).
+Departs from: many servers, which take command lines that end in a bare LF: refused, as in DATA (SMTP smuggling).
+Limits: data that a client sends before the greeting are noticed only when they came with the connection.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from aiosmtpd import smtp as library
+from prometheus_client import Counter
+
+from relay.core import reply as replies
+from relay.core.reply import Reply
+from relay.core.submission import Envelope, Session, Submission
+from relay.smtp import data
+from relay.smtp.acceptance import Acceptances
+from relay.smtp.dialogue import Dialogue
+from relay.smtp.options import LINGER_S, MAX_COMMAND_BYTES, Admit, ListenerOptions
+from tracker.contract.ports import Clock
+
+log = structlog.get_logger()
+
+REPLIES: Final = Counter("mailwake_smtp_replies", "Replies sent to clients.", ["code"])
+RECEIVED: Final = Counter("mailwake_smtp_received_bytes", "Octets of messages read from clients.")
+HUNG_UP: Final = Counter("mailwake_smtp_hung_up", "Sessions that the client ended without QUIT.")
+
+# RFC 2920 §3.1: they end a group. What stands behind them was not written in answer to our reply: the second message of
+# an attacker, behind another server's idea of the end of DATA, looks like this.
+_LAST_OF_GROUP: Final = frozenset({"EHLO", "HELO", "DATA"})
+# A browser can be made to post a form to a port of its own machine, with SMTP commands as the form's lines.
+_HTTP: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class _Stopping(Exception):  # noqa: N818  (no error: it ends the wait for a command)
+    """This process takes no more commands."""
+
+
+class ClientSession(library.SMTP):
+    """The protocol object of one connection."""
+
+    line_length_limit = 64 * 1024  # the reader's: DATA comes in blocks of this size, twice as much pauses the client
+
+    def __init__(
+        self,
+        options: ListenerOptions,
+        acceptances: Acceptances,
+        admit: Admit,
+        clock: Clock,
+        *,
+        client_address: str,
+        trusted: bool,
+        on_lost: Callable[["ClientSession"], None],
+    ) -> None:
+        # With `hostname` the library does not call getfqdn(), which would block on DNS.
+        super().__init__(None, hostname=options.hostname, loop=asyncio.get_running_loop())
+        self.client_address = client_address
+        self._options = options
+        self._acceptances = acceptances
+        self._clock = clock
+        self._trusted = trusted
+        self._on_lost = on_lost
+        self._dialogue = Dialogue(options, admit, trusted=trusted)
+        self._patience_s = options.command_timeout_s if trusted else options.stranger_timeout_s
+        self._received_bytes = 0
+        self._is_idle = False
+        self._is_stopping = False
+
+    # --- the transport's side -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the conversation; the library's timer, which would cut DATA and acceptance, is disarmed."""
+        super().connection_made(transport)
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes, for the least rate of DATA."""
+        self._received_bytes += len(data)
+        super().data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Let a client that has only stopped sending get its replies; the library would cancel the session."""
+        return asyncio.StreamReaderProtocol.eof_received(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the session; an acceptance under way goes on."""
+        super().connection_lost(error)
+        self._on_lost(self)
+
+    def stop(self) -> None:
+        """Say 421 and close: at once where a command is awaited, else behind the reply that is being worked on."""
+        self._is_stopping = True
+        if self._is_idle:
+            self._reader.set_exception(_Stopping())
+
+    def abort(self) -> None:
+        """Close without a word."""
+        self._writer.transport.abort()
+
+    # --- the conversation ---------------------------------------------------------------------------------
+
+    async def _handle_client(self) -> None:
+        """Talk until one side ends it: the task that the library starts."""
+        try:
+            await self._converse()
+        except _Stopping:
+            self._write(replies.SHUTTING_DOWN)
+        except TimeoutError:
+            self._write(replies.TIMED_OUT)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            HUNG_UP.inc()
+        except Exception:
+            log.exception("session_failed", client=self.client_address)
+            self._write(replies.SESSION_FAILED)
+        finally:
+            self._hang_up()
+
+    async def _converse(self) -> None:
+        for _ in range(2):  # turns of the loop, in which data that came with the connection are read
+            await asyncio.sleep(0)
+        if self._has_input():
+            return await self._refuse(replies.OUT_OF_STEP)
+        await self._send(replies.greeting(self._options.hostname))
+        while True:
+            line = await self._read_line()
+            verb, argument = ("", "") if isinstance(line, Reply) else _split(line)
+            if verb in _HTTP:
+                return await self._refuse(replies.NOT_SMTP)
+            if verb in _LAST_OF_GROUP and self._has_input():
+                return await self._refuse(replies.OUT_OF_STEP)
+            reply = line if isinstance(line, Reply) else await self._answer(verb, argument)
+            if self._dialogue.is_tiresome(verb, reply):
+                return await self._refuse(replies.TOO_MANY_ERRORS)
+            await self._send(reply, more=self._dialogue.keywords if verb == "EHLO" and reply.is_positive else ())
+            if reply is replies.BYE:
+                return None
+
+    async def _read_line(self) -> str | Reply:
+        """Wait for a command line; a Reply says why what came is none."""
+        if self._is_stopping:
+            raise _Stopping
+        self._is_idle = True
+        try:
+            async with asyncio.timeout(self._patience_s):
+                raw = await self._read_raw_line()
+        finally:
+            self._is_idle = False
+        if len(raw) > MAX_COMMAND_BYTES:
+            return replies.LINE_TOO_LONG
+        if not raw.endswith(b"\r\n"):
+            return replies.BARE_LINE_END
+        try:
+            line = raw[:-2].decode()
+        except UnicodeDecodeError:
+            return replies.BAD_CHARACTER
+        return replies.BAD_CHARACTER if _CONTROL.search(line) else line
+
+    async def _read_raw_line(self) -> bytes:
+        """Read through the next LF; of a line beyond the reader's limit, the last block that was too much."""
+        surplus = b""
+        while True:
+            try:
+                raw = await self._reader.readuntil(b"\n")
+            except asyncio.LimitOverrunError as overrun:
+                surplus = await self._reader.readexactly(overrun.consumed)
+            else:
+                return surplus + raw
+
+    async def _answer(self, verb: str, argument: str) -> Reply:
+        """Do what the command asks. An exception is our fault: 451, and the transaction is over."""
+        try:
+            if verb != "DATA":
+                return self._dialogue.answer(verb, argument)
+            envelope = self._dialogue.envelope(argument)
+            return envelope if isinstance(envelope, Reply) else await self._take_message(envelope)
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+            raise
+        except Exception:
+            self._dialogue.reset()
+            reference = secrets.token_hex(4)
+            log.exception("command_failed", reference=reference)
+            return replies.local_error(reference)
+
+    async def _take_message(self, envelope: Envelope) -> Reply:
+        """Say 354, read the message, hand it over; return the reply to the final dot."""
+        try:
+            data.begin(self._reader)
+            await self._send(replies.GO_AHEAD)
+            with data.Pace(
+                self._reader,
+                lambda: self._received_bytes,
+                window_s=self._options.data_window_s,
+                total_s=self._options.data_timeout_s,
+            ):
+                message = await data.read_message(self._reader, max_message_bytes=self._options.max_message_bytes)
+        finally:
+            self._dialogue.reset()
+        if message is None:
+            return replies.MESSAGE_TOO_BIG
+        RECEIVED.inc(len(message))
+        session = Session(
+            client_address=self.client_address,
+            helo=self._dialogue.helo,
+            esmtp=self._dialogue.esmtp,
+            tls=False,
+            caller="",
+            trusted=self._trusted,
+        )
+        submission = Submission(session=session, envelope=envelope, message=message, received_at=self._clock())
+        del message
+        try:
+            reply = await self._acceptances.run(submission)
+        except asyncio.CancelledError:
+            # It will send again what we may have: the one duplicate that SMTP cannot avoid (RFC 1047).
+            log.warning("client_left_during_acceptance", client=self.client_address)
+            raise
+        self._dialogue.finish()
+        return reply
+
+    # --- the stream ---------------------------------------------------------------------------------------
+
+    def _has_input(self) -> bool:
+        """Tell whether the client has sent more than we have read; the library has no public way to ask."""
+        return bool(self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001
+
+    async def _send(self, reply: Reply, *, more: tuple[str, ...] = ()) -> None:
+        """Write, and wait for a client that does not read: its replies must not pile up here."""
+        self._write(reply, more=more)
+        if self._writer.transport.get_write_buffer_size():
+            async with asyncio.timeout(self._patience_s):
+                await self._writer.drain()
+
+    def _write(self, reply: Reply, *, more: tuple[str, ...] = ()) -> None:
+        text = replies.multiline(reply.code, more) if more else reply.line()
+        REPLIES.labels(reply.code).inc()
+        self._writer.write(text.encode("ascii") + b"\r\n")
+
+    async def _refuse(self, reply: Reply) -> None:
+        """Say the last word, then drop what the client still sends: unread, it would reset the connection first."""
+        self._write(reply)
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while await self._reader.read(self.line_length_limit):
+                    pass
+
+    def _hang_up(self) -> None:
+        """Close; a client that reads nothing does not keep the connection open for ever."""
+        transport = self._writer.transport
+        transport.close()
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Split `mail from:<a@b.example> ` into `"MAIL"` and `"from:<a@b.example>"`.
+
+    RFC 5321 §4.1.1: white space before the end of the line is tolerated.
+    """
+    verb, _, argument = line.partition(" ")
+    return verb.upper(), argument.strip(" ")
