@@ -1,0 +1,316 @@
+"""The spool files of one slot: written, synced, listed, read, marked and removed. Knows nothing of when or to whom.
+
+Folders of a slot: `tmp/` (being written; emptied at start), `q/` (accepted mail, one file a message, named by its
+`MessageId`), `quarantine/` (files that cannot be read, kept for a human). No name ever comes from mail.
+
+Theory:
+    A message is safe when its bytes, its name and the folder are on disk: write, fsync, rename, fsync of the folder.
+    The folder's fsync is shared: whoever renames waits for one that *starts* afterwards, so a hundred clients at once
+    pay for two. No timer is involved: one client alone waits for nobody.
+    An fsync that fails may have thrown the data away and will report success if it is asked again; so no descriptor is
+    ever synced twice after an error: the file is removed and the error is the caller's.
+
+Limits: one process owns a slot (the caller holds its flock). All I/O runs in threads of the slot's own.
+"""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from relay.spool import entry as entries
+from relay.spool import layout, metrics
+from relay.spool.entry import SpoolEntry
+from relay.spool.errors import SpoolDamagedError, SpoolVersionError
+from relay.spool.layout import Header, Row
+from tracker.contract.errors import IdError
+from tracker.contract.ids import MessageId
+
+__all__ = ["Spool", "SpoolEntry", "Spooled", "Stored"]
+
+_LOG: Final = structlog.get_logger()
+_THREADS: Final = 8
+_BATCH: Final = 100
+_MODE: Final = 0o600
+_FDATASYNC: Final = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A file as `scan` finds it: the message itself is not read yet."""
+
+    entry: SpoolEntry
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """A file as `read` gives it, with the checksum of all of it seen right."""
+
+    entry: SpoolEntry
+    message: bytes
+    rows: tuple[Row, ...]
+
+
+class Spool:
+    """One slot's spool. Use: `open` before anything is put, `scan` once, `close` at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the slot's folder, `spool/00`; nothing is touched before `open`."""
+        self.directory = directory
+        self._tmp, self._queue, self._quarantine = (directory / name for name in ("tmp", "q", "quarantine"))
+        self._headers: dict[MessageId, Header] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
+        self._sync = _FolderSync(self._queue, self._threads)
+        self._found: list[str] = []
+        self._usage_bytes = 0
+
+    @property
+    def usage_bytes(self) -> int:
+        """The size of all files in `q/` that this object knows of."""
+        return self._usage_bytes
+
+    def open(self) -> None:
+        """Make the folders, empty `tmp/` (what is in there, nobody was told 250 for), list `q/`.
+
+        Raises SpoolVersionError at a file of a later version, with nothing in `q/` touched; OSError: not writable.
+        """
+        for folder in (self._tmp, self._queue, self._quarantine):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._found = sorted(path.name for path in self._queue.iterdir())
+        for name in self._found:
+            _refuse_later_version(self._queue / name)
+        for path in self._tmp.iterdir():
+            path.unlink()
+        for folder in (self._queue, self.directory):
+            _sync_folder(folder)
+
+    def close(self) -> None:
+        """Wait for running I/O and end the threads."""
+        self._threads.shutdown(wait=True)
+        for message in list(self._headers):
+            self._forget(message)
+
+    async def scan(self) -> AsyncIterator[list[Stored]]:
+        """Yield the messages that `open` found, oldest first, in batches; the bytes of the mail are not read yet.
+
+        What is damaged, empty or foreign goes to the quarantine. Raises OSError.
+        """
+        found, self._found = self._found, []
+        for start in range(0, len(found), _BATCH):
+            loaded = await self._in_thread(self._load, found[start : start + _BATCH])
+            for header, stored in loaded:
+                self._know(stored.entry.id, header)
+            yield [stored for _, stored in loaded]
+
+    async def put(self, entry: SpoolEntry, message: bytes | memoryview) -> None:
+        """Make a message safe: it will be found again from the moment this returns.
+
+        A message that is there already stays as it is (a report that a crash makes twice). Shield this from
+        cancellation: a put that is cut short may have happened. Raises OSError: no space, or the disk failed; then
+        nothing is left of the message.
+        """
+        if entry.id in self._headers:
+            return
+        header = await self._in_thread(self._write, entry, message)
+        self._know(entry.id, header)
+        try:
+            await self._sync.after_rename()
+        except OSError:
+            self._forget(entry.id)
+            await self._in_thread(_unlink, self._path(entry.id))
+            raise
+
+    async def read(self, message: MessageId) -> Spooled:
+        """Read a whole file. Raises SpoolDamagedError: it was damaged since it was written; OSError."""
+        return await self._in_thread(self._read, message)
+
+    async def mark(self, message: MessageId, rows: Mapping[int, Row], *, durable: bool) -> None:
+        """Overwrite rows in place, and wait for the disk where `durable`. Raises OSError.
+
+        Each call has a descriptor of its own, so a mark may be repeated after an error: it is written again, too.
+        """
+        await self._in_thread(self._mark, message, rows, durable)
+
+    async def remove(self, message: MessageId) -> None:
+        """Remove the file of a message that is finished. Raises OSError.
+
+        The folder is not synced: after a power cut the file may be back, with all its rows finished, and is removed.
+        """
+        await self._in_thread(_unlink, self._path(message))
+        self._forget(message)
+
+    async def quarantine(self, message: MessageId, why: str) -> None:
+        """Move a file that `read` found damaged out of the way, for a human to look at. Raises OSError."""
+        await self._in_thread(self._move_to_quarantine, self._path(message), why)
+        self._forget(message)
+
+    def free_bytes(self) -> int:
+        """Free space of the file system for users like us. Raises OSError."""
+        status = os.statvfs(self.directory)
+        return status.f_bavail * status.f_frsize
+
+    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        except OSError:
+            metrics.DISK_ERRORS.inc()
+            raise
+
+    def _path(self, message: MessageId) -> Path:
+        return self._queue / str(message)
+
+    def _know(self, message: MessageId, header: Header) -> None:
+        self._headers[message] = header
+        self._usage_bytes += header.file_bytes
+        metrics.SPOOL_BYTES.inc(header.file_bytes)
+        metrics.SPOOL_MESSAGES.inc()
+
+    def _forget(self, message: MessageId) -> None:
+        header = self._headers.pop(message, None)
+        if header is not None:
+            self._usage_bytes -= header.file_bytes
+            metrics.SPOOL_BYTES.dec(header.file_bytes)
+            metrics.SPOOL_MESSAGES.dec()
+
+    def _write(self, entry: SpoolEntry, message: bytes | memoryview) -> Header:
+        header, pieces = layout.pack(entries.encode(entry), message, len(entry.recipients))
+        temporary = self._tmp / str(entry.id)
+        try:
+            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+                _write_all(descriptor, pieces)
+                os.fsync(descriptor)
+            temporary.rename(self._path(entry.id))
+        except OSError:
+            _unlink(temporary)
+            raise
+        return header
+
+    def _read(self, message: MessageId) -> Spooled:
+        header, envelope, body, rows = layout.unpack(self._path(message).read_bytes())
+        if header != self._headers.get(message):
+            raise SpoolDamagedError("it is not the file that was accepted")
+        return Spooled(entry=entries.decode(envelope), message=body, rows=rows)
+
+    def _mark(self, message: MessageId, rows: Mapping[int, Row], durable: bool) -> None:  # noqa: FBT001 - in a thread
+        header = self._headers.get(message)
+        if header is None:  # quarantined while another of its copies was in flight
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(message))
+        with _opened(self._path(message), os.O_WRONLY) as descriptor:
+            for index, row in rows.items():
+                os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
+            if durable:
+                _FDATASYNC(descriptor)
+
+    def _load(self, names: list[str]) -> list[tuple[Header, Stored]]:
+        loaded = []
+        for name in names:
+            path = self._queue / name
+            try:
+                loaded.append(_load_envelope(path, MessageId.parse(name)))
+            except (SpoolDamagedError, IdError, FileNotFoundError, IsADirectoryError) as error:
+                self._move_to_quarantine(path, str(error))
+        return loaded
+
+    def _move_to_quarantine(self, path: Path, why: str) -> None:
+        target = self._quarantine / f"{path.name}.{time.time_ns()}"
+        with suppress(FileNotFoundError):
+            path.rename(target)
+            metrics.QUARANTINED.inc()
+            _LOG.error("spool_file_quarantined", file=str(target), reason=why)
+
+
+class _FolderSync:
+    """Lets concurrent callers share the fsyncs of a folder."""
+
+    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._next: asyncio.Future[None] | None = None
+        self._runner: asyncio.Task[None] | None = None
+
+    async def after_rename(self) -> None:
+        """Return when an fsync that started after this call has ended. OSError where it failed."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        waiter = self._next
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        await asyncio.shield(waiter)
+
+    async def _run(self) -> None:
+        while self._next is not None:
+            batch, self._next = self._next, None
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._threads, _sync_folder, self._folder)
+            except OSError as error:
+                batch.set_exception(error)
+                batch.exception()  # every waiter may be gone by now
+            else:
+                batch.set_result(None)
+        self._runner = None
+
+
+def _refuse_later_version(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            layout.unpack_header(file.read(layout.HEADER_BYTES))
+    except SpoolVersionError as error:
+        raise SpoolVersionError(
+            f"{path} cannot be used: {error}. Start the version that wrote it, or let that one empty the spool"
+        ) from error
+    except (SpoolDamagedError, FileNotFoundError, IsADirectoryError):
+        return  # `scan` moves it away
+
+
+def _load_envelope(path: Path, message: MessageId) -> tuple[Header, Stored]:
+    with path.open("rb") as file:
+        header = layout.unpack_header(file.read(layout.HEADER_BYTES))
+        size = os.fstat(file.fileno()).st_size
+        if size != header.file_bytes:
+            raise SpoolDamagedError(f"it has {size} bytes, not {header.file_bytes}")
+        envelope = file.read(header.envelope_bytes)
+        layout.check_envelope(header, envelope)
+        entry = entries.decode(envelope)
+        file.seek(header.table_at)
+        rows = layout.unpack_rows(file.read())
+    if entry.id != message:
+        raise SpoolDamagedError("it has the name of another message")
+    if len(rows) != len(entry.recipients):
+        raise SpoolDamagedError("it has not one row for each recipient")
+    return header, Stored(entry=entry, rows=rows)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, pieces: list[bytes | memoryview]) -> None:
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()

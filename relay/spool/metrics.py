@@ -1,0 +1,20 @@
+"""What the spool counts."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+SPOOL_BYTES: Final = Gauge("mailwake_spool_bytes", "Size of the spool files that wait", multiprocess_mode="livesum")
+SPOOL_MESSAGES: Final = Gauge("mailwake_spool_messages", "Messages in the spool", multiprocess_mode="livesum")
+QUARANTINED: Final = Counter("mailwake_spool_quarantined_total", "Files in the spool that could not be read")
+DISK_ERRORS: Final = Counter("mailwake_spool_disk_errors_total", "Reads, writes and syncs of the spool that failed")
+ATTEMPTS: Final = Counter("mailwake_attempts_total", "Attempts of copies by what came of them", ["outcome"])
+DUPLICATE_RISK: Final = Counter(
+    "mailwake_duplicate_risk_total", "Copies that are sent again although the upstream may have them already"
+)
+OUTCOMES: Final = Counter("mailwake_outcomes_total", "Copies that are finished, by how", ["outcome"])
+EMIT_ERRORS: Final = Counter("mailwake_outcome_emit_errors_total", "Outcomes that the journal did not take at once")
+DOUBLE_BOUNCES: Final = Counter("mailwake_double_bounces_total", "Delivery reports that could not be delivered")
+CIRCUIT_OPEN: Final = Gauge(
+    "mailwake_upstream_circuit_open", "1 while an upstream is only probed", ["upstream"], multiprocess_mode="livemax"
+)

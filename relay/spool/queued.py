@@ -1,0 +1,124 @@
+"""What the runner keeps of a message that waits, and the events that its rows stand for.
+
+Small on purpose: a hundred thousand messages may wait. Envelope and bytes stay on disk; they are read when a copy is
+made, shared by all copies of the message in flight, and dropped with the last of them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from relay.core.attempt import Phase
+from relay.spool.entry import SpoolEntry
+from relay.spool.files import Spool, Spooled
+from relay.spool.layout import Row, State
+from tracker.contract.events import Bounce, Delivery, DeliveryDelay
+from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId, EventId, MessageId
+
+SECOND_DELAY_AFTER: Final = timedelta(hours=4)
+_MAX_DELAYS: Final = 2
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class QueuedMessage:
+    """A message in the spool. `born_s` is its acceptance on the loop's clock, which no change of the date moves.
+
+    `is_announced`: its Accepted record is known to be in the journal.
+    """
+
+    __slots__ = (
+        "_copies", "_loading", "_users", "accepted_at", "born_s", "id", "is_announced", "is_report", "is_untouched",
+        "rows", "spool", "upstream",
+    )  # fmt: skip
+
+    def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
+        """Take what is needed of the entry; it is not kept."""
+        self.spool = spool
+        self.id: MessageId = entry.id
+        self.upstream = entry.upstream
+        self.is_report = entry.report
+        self.is_untouched = entry.rewrite is None
+        self.is_announced = True
+        self.accepted_at = entry.accepted.facts.accepted_at
+        self.born_s = born_s
+        self.rows = list(rows)
+        self._copies = b"".join([facts.copy.suffix for facts in entry.accepted.copies])
+        self._loading: asyncio.Future[Spooled] | None = None
+        self._users = 0
+
+    def copy(self, index: int) -> CopyId:
+        """Return the copy id of a row."""
+        return CopyId(self.id, self._copies[index * COPY_SUFFIX_BYTES : (index + 1) * COPY_SUFFIX_BYTES])
+
+    def age(self, now_s: float) -> timedelta:
+        """Return how long the message has waited."""
+        return timedelta(seconds=max(0.0, now_s - self.born_s))
+
+    def update(self, rows: Mapping[int, Row]) -> None:
+        """Take rows over, in memory."""
+        for index, row in rows.items():
+            self.rows[index] = row
+
+    @property
+    def is_finished(self) -> bool:
+        """True where the file can go."""
+        return all(row.state.is_finished for row in self.rows)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Spooled]:
+        """Give envelope and bytes, read once for all who hold them. Raises SpoolDamagedError; OSError."""
+        self._users += 1
+        try:
+            if self._loading is None:
+                self._loading = asyncio.ensure_future(self.spool.read(self.id))
+            yield await asyncio.shield(self._loading)
+        finally:
+            self._users -= 1
+            if self._users == 0:
+                self._loading = None
+
+
+def outcome_event(message: QueuedMessage, index: int, *, final: bool) -> Delivery | Bounce:
+    """Return the event of a row in D or F: from the row alone, so that it is the same after a crash."""
+    row, copy = message.rows[index], message.copy(index)
+    at = _EPOCH + timedelta(milliseconds=row.changed_ms)
+    reply = str(row.reply or "")
+    if row.state is State.DELIVERED:
+        return Delivery(
+            event=EventId.of_outcome(copy, "delivery"),
+            copy=copy,
+            at=at,
+            upstream=message.upstream,
+            reply=reply,
+            final=final,
+            attempts=row.attempts,
+        )
+    return Bounce(
+        event=EventId.of_outcome(copy, "bounce"),
+        copy=copy,
+        at=at,
+        upstream=message.upstream,
+        phase=row.phase or Phase.CONNECT,
+        reply=reply,
+        expired=row.expired,
+        attempts=row.attempts,
+    )
+
+
+def delay_event(message: QueuedMessage, index: int, *, age: timedelta, expires_at: datetime) -> DeliveryDelay | None:
+    """Return the event of a row that was just put off: at its first deferral, and again after four hours."""
+    row, copy = message.rows[index], message.copy(index)
+    if row.delays_told >= _MAX_DELAYS or (row.delays_told and age < SECOND_DELAY_AFTER):
+        return None
+    return DeliveryDelay(
+        event=EventId.of_outcome(copy, f"delivery_delay:{row.delays_told + 1}"),
+        copy=copy,
+        at=_EPOCH + timedelta(milliseconds=row.changed_ms),
+        upstream=message.upstream,
+        phase=row.phase or Phase.CONNECT,
+        reply=str(row.reply or ""),
+        expires_at=expires_at,
+        attempts=row.attempts,
+    )

@@ -1,0 +1,383 @@
+"""Delivers what is in the spool: due rows, copy, attempt, mark, tell; until every recipient is finished.
+
+Owns the order of these steps and nothing else of them: how a copy is made and sent comes in as callables, when a row is
+due is in `relay/core/attempt.py`, who may go first in `lane.py`, what is told in `teller.py`.
+
+Theory (the steps of the durability contract):
+    ' ' to 'S' is written without waiting: losing it costs nothing. Then the attempt. Its outcome is on disk before
+    anyone hears of it; an outcome that cannot be written is kept and written again, and meanwhile nothing new is
+    started: a disk that forgets deliveries would deliver everything again and again.
+    After a crash, rows in 'S' are due at once. At most as many copies are sent twice as connections were in flight.
+    Durations are measured by the loop's clock; the date only serves what is written down. So a jump of the date neither
+    expires mail nor stops it.
+
+Limits: a message whose copy crashes the process is tried again after each restart. Rows in 'H' are left alone. A date
+that is wrong by more than `retry_for` when the process starts expires what is then put off.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from relay.core.attempt import Attempt, Deferred, Phase, Transaction, Unknown, is_of_upstream
+from relay.spool import metrics, transitions
+from relay.spool.entry import SpoolEntry
+from relay.spool.errors import SpoolDamagedError
+from relay.spool.files import Spool, Spooled, Stored
+from relay.spool.lane import Job, Lane, UpstreamLimits
+from relay.spool.layout import Row, State
+from relay.spool.queued import QueuedMessage, delay_event
+from relay.spool.teller import Teller
+from relay.spool.transitions import unix_ms
+from tracker.contract.ids import MessageId
+from tracker.contract.ports import Clock, Entropy, EventSink
+
+_LOG: Final = structlog.get_logger()
+_AGAIN_AFTER_ERROR_S: Final = 60.0
+_LONGEST_PAUSE_S: Final = 60.0
+_LAST_WORDS_S: Final = 1.0
+_OPEN: Final = (State.WAITING, State.IN_FLIGHT)
+
+Send = Callable[[str, Transaction], Awaitable[list[Attempt]]]
+CopyOf = Callable[[SpoolEntry, bytes, int], Sequence[bytes | memoryview]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerOptions:
+    """`hostname` is ours, in reports. Reports live shorter: what they tell is stale after a day."""
+
+    hostname: str
+    retry_for: timedelta = timedelta(days=5)
+    report_retry_for: timedelta = timedelta(days=1)
+    dsn: bool = True
+
+
+class Runner:
+    """One for a process. `run` in a task; `notify` after each put; `drain` to stop."""
+
+    def __init__(
+        self,
+        *,
+        spools: Sequence[Spool],
+        upstreams: Mapping[str, UpstreamLimits],
+        send: Send,
+        copy_of: CopyOf,
+        sink: EventSink,
+        options: RunnerOptions,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        """Take the slots (opened; the first is the one that new mail goes to) and all that belongs to others."""
+        self._spools = spools
+        self._upstreams = upstreams
+        self._send = send
+        self._copy_of = copy_of
+        self._sink = sink
+        self._options = options
+        self._clock = clock
+        self._entropy = entropy
+        self._lanes: dict[str, Lane] = {}
+        self._messages: dict[MessageId, QueuedMessage] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._stopped = asyncio.Event()
+        self._is_draining = False
+        self._failing_marks = 0
+        self._teller = Teller(
+            sink=sink,
+            on_report=self._queue_new,
+            on_end=self._forget,
+            limits_of=lambda name: upstreams.get(name, UpstreamLimits()),
+            hostname=options.hostname,
+            reports=options.dsn,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are in the spool and known here."""
+        return len(self._messages)
+
+    async def run(self) -> None:
+        """Take up what is in the spool, then deliver until drained or cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for lane in self._lanes.values():
+                self._spawn(self._serve(lane))
+            for spool in self._spools:
+                await self._take_up(spool)
+            self._spawn(self._teller.run())  # not before: a report that is there must be known as such
+            await self._stopped.wait()
+            for task in self._tasks:
+                task.cancel()
+
+    def notify(self, entry: SpoolEntry) -> None:
+        """Take up a message that was put into the first spool: journal its acceptance, then deliver it."""
+        self._queue_new(self._spools[0], entry)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start nothing new, await what is in flight, tell what came of it, and end `run`.
+
+        What is still in flight after `timeout_s` is cut and sent again after the start.
+        """
+        self._is_draining = True
+        for lane in self._lanes.values():
+            lane.wake.set()
+        if self._attempts:
+            _, late = await asyncio.wait(self._attempts, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                _LOG.warning("attempts_cut", count=len(late))
+                await asyncio.wait(late)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._teller.idle()
+        self._stopped.set()
+
+    # --- taking up ----------------------------------------------------------------------------------------
+
+    def _queue_new(self, spool: Spool, entry: SpoolEntry) -> None:
+        if entry.id in self._messages:
+            return
+        now_s = self._now_s()
+        message = QueuedMessage(spool, entry, (Row(),) * len(entry.recipients), born_s=now_s)
+        self._messages[message.id] = message
+        self._teller.announce(message, entry.accepted)
+        self._lane(message.upstream).push(now_s, message, tuple(range(len(message.rows))))
+
+    def _forget(self, message: QueuedMessage) -> None:
+        self._messages.pop(message.id, None)
+
+    async def _take_up(self, spool: Spool) -> None:
+        async for batch in spool.scan():
+            if self._is_draining:
+                return
+            told = [stored.entry.accepted for stored in batch if not stored.entry.report]
+            is_announced = True
+            if told:
+                try:
+                    await self._sink.emit(told)
+                except OSError as error:
+                    is_announced = False
+                    _LOG.error("acceptances_not_told", count=len(told), error=error.strerror)
+            for stored in batch:
+                await self._take_up_one(spool, stored, is_announced=is_announced)
+
+    async def _take_up_one(self, spool: Spool, stored: Stored, *, is_announced: bool) -> None:
+        now, now_s = self._clock(), self._now_s()
+        age = max(timedelta(0), now - stored.entry.accepted.facts.accepted_at)
+        message = QueuedMessage(spool, stored.entry, stored.rows, born_s=now_s - age.total_seconds())
+        message.is_announced = is_announced
+        if message.is_finished:
+            await spool.remove(message.id)
+            return
+        self._messages[message.id] = message
+        resumed = transitions.resume(message.rows, now_ms=unix_ms(now))
+        for index in resumed.untold:
+            self._teller.tell(message, index)
+        for index in resumed.cut:
+            metrics.DUPLICATE_RISK.inc()
+            _LOG.warning("attempt_was_cut", copy_ref=str(message.copy(index)))
+        lane = self._lane(message.upstream)
+        lane.push(now_s, message, tuple(resumed.cut))
+        for wait_s, indexes in resumed.due.items():
+            lane.push(now_s + wait_s, message, tuple(indexes))
+
+    # --- choosing -----------------------------------------------------------------------------------------
+
+    def _lane(self, name: str) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._lanes[name] = lane = Lane(name, self._upstreams.get(name))
+            if self._group is not None:
+                self._spawn(self._serve(lane))
+        return lane
+
+    async def _serve(self, lane: Lane) -> None:
+        while not self._is_draining:
+            now_s = self._now_s()
+            wait_s = None if self._failing_marks else lane.wait_s(now_s)
+            if wait_s != 0:
+                lane.wake.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await lane.wake.wait()
+                continue
+            if lane.circuit.is_open and await self._give_up_expired(lane, now_s):
+                continue
+            job = lane.pop()
+            lane.running += 1
+            attempt = self._spawn(self._attempt(lane, job, probe=lane.circuit.begin()))
+            self._attempts.add(attempt)
+            attempt.add_done_callback(self._attempts.discard)
+
+    async def _give_up_expired(self, lane: Lane, now_s: float) -> bool:
+        """Give up those that nobody asks the upstream about any more: its circuit stayed open for their lifetime."""
+        options = self._options
+        expired = lane.take_expired(now_s, retry_for=options.retry_for, report_retry_for=options.report_retry_for)
+        for job in expired:
+            message, now_ms = job.message, unix_ms(self._clock())
+            message.update({index: transitions.given_up(message.rows[index], now_ms=now_ms) for index in job.indexes})
+            await self._persist(job)
+            self._tell_ends(job)
+        return bool(expired)
+
+    # --- one attempt --------------------------------------------------------------------------------------
+
+    async def _attempt(self, lane: Lane, job: Job, *, probe: bool) -> None:
+        message = job.message
+        try:
+            async with message.opened() as spooled:
+                await self._begin(job)
+                attempts = await self._carry_out(lane, job, spooled)
+            self._learn(lane, attempts, probe=probe)
+            await self._record(lane, job, attempts)
+        except SpoolDamagedError as error:
+            with suppress(FileNotFoundError):
+                await message.spool.quarantine(message.id, str(error))
+            self._forget(message)
+        except FileNotFoundError:
+            _LOG.error("spool_file_vanished", message_ref=str(message.id))
+            self._forget(message)
+        except Exception:  # noqa: BLE001 - a worker's iteration
+            # The disk did not let us begin, or a fault of ours: what is not finished is tried again, and nothing else
+            # stops.
+            _LOG.exception("attempt_failed", message_ref=str(message.id))
+            open_rows = [index for index in job.indexes if message.rows[index].state in _OPEN]
+            lane.push(self._now_s() + _AGAIN_AFTER_ERROR_S, message, tuple(open_rows))
+        finally:
+            lane.circuit.ended(probe=probe)
+            lane.running -= 1
+            lane.wake.set()
+
+    async def _begin(self, job: Job) -> None:
+        """Mark the rows as in flight. OSError: they are not, and nothing may be sent."""
+        message, now_ms = job.message, unix_ms(self._clock())
+        rows = {index: transitions.begun(message.rows[index], now_ms=now_ms) for index in job.indexes}
+        await message.spool.mark(message.id, rows, durable=False)
+        message.update(rows)
+
+    async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
+        entry, count = spooled.entry, len(job.indexes)
+        if lane.limits is None:
+            trouble = f"no upstream {lane.name!r} is configured"
+            return [Deferred(reply=None, phase=Phase.CONNECT, of_upstream=True, detail=trouble)] * count
+        try:
+            transaction = Transaction(
+                reverse_path=entry.reverse_path,
+                recipients=tuple(entry.recipients[index] for index in job.indexes),
+                copies=tuple(job.message.copy(index) for index in job.indexes),
+                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0])),
+                body_8bit=entry.body_8bit,
+                smtputf8=entry.smtputf8,
+            )
+        except Exception:  # noqa: BLE001 - a worker's iteration
+            _LOG.exception("copy_not_made", message_ref=str(entry.id))
+            trouble = "the copy could not be made"
+            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=trouble)] * count
+        try:
+            return await self._send(lane.name, transaction)
+        except Exception:  # noqa: BLE001 - a worker's iteration
+            _LOG.exception("sending_failed", upstream=lane.name)
+            return [Unknown(detail="a fault of ours ended the attempt")] * count
+
+    def _learn(self, lane: Lane, attempts: list[Attempt], *, probe: bool) -> None:
+        was_open = lane.circuit.is_open
+        if is_of_upstream(attempts):
+            lane.circuit.failed(self._now_s(), probe=probe, entropy=self._fraction())
+        else:
+            lane.circuit.succeeded()
+        if lane.circuit.is_open != was_open:
+            metrics.CIRCUIT_OPEN.labels(lane.name).set(lane.circuit.is_open)
+            if was_open:
+                _LOG.info("upstream_recovered", upstream=lane.name)
+            else:
+                _LOG.error("upstream_troubled", upstream=lane.name, detail=_detail(attempts))
+
+    async def _record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
+        message = job.message
+        retry_for = self._options.report_retry_for if message.is_report else self._options.retry_for
+        now_s, now_ms, fraction = self._now_s(), unix_ms(self._clock()), self._fraction()
+        age = message.age(now_s)
+        due: dict[float, list[int]] = {}
+        for index, attempt in zip(job.indexes, attempts, strict=True):
+            metrics.ATTEMPTS.labels(transitions.name_of(attempt)).inc()
+            if isinstance(attempt, Unknown):
+                metrics.DUPLICATE_RISK.inc()
+            row, wait_s = transitions.settled(
+                message.rows[index],
+                attempt,
+                accepted_at=message.accepted_at,
+                age=age,
+                retry_for=retry_for,
+                now_ms=now_ms,
+                entropy=fraction,
+            )
+            message.update({index: row})
+            if wait_s is None:
+                continue
+            due.setdefault(wait_s, []).append(index)
+            event = delay_event(message, index, age=age, expires_at=message.accepted_at + retry_for)
+            if event is not None and transitions.counts(attempt):
+                self._teller.tell_delay(message, index, event)
+        await self._persist(job)
+        self._tell_ends(job)
+        for wait_s, indexes in due.items():
+            lane.push(now_s + wait_s, message, tuple(indexes))
+
+    def _tell_ends(self, job: Job) -> None:
+        for index in job.indexes:
+            row = job.message.rows[index]
+            if row.state.is_untold:
+                metrics.OUTCOMES.labels("delivered" if row.state is State.DELIVERED else "failed").inc()
+                self._teller.tell(job.message, index)
+
+    async def _persist(self, job: Job) -> None:
+        """Write the rows of an outcome, however long it takes; certain ones to the very disk."""
+        rows = {index: job.message.rows[index] for index in job.indexes}
+        durable = any(row.state.is_untold for row in rows.values())
+        pause_s = 1.0
+        failing = 0
+        try:
+            while True:
+                try:
+                    await job.message.spool.mark(job.message.id, rows, durable=durable)
+                    return
+                except FileNotFoundError:
+                    _LOG.error("spool_file_vanished", message_ref=str(job.message.id))
+                    return
+                except OSError as error:
+                    _LOG.error("outcome_not_written", message_ref=str(job.message.id), error=error.strerror)
+                self._failing_marks += not failing
+                failing = 1
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        finally:
+            self._failing_marks -= failing
+            if failing:
+                for lane in self._lanes.values():
+                    lane.wake.set()
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
+        if self._group is None:
+            raise RuntimeError("the runner is not running")
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _fraction(self) -> float:
+        return int.from_bytes(self._entropy(6), "big") / (1 << 48)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _detail(attempts: list[Attempt]) -> str:
+    return next((attempt.detail for attempt in attempts if isinstance(attempt, Deferred)), "")

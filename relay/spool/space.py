@@ -1,0 +1,54 @@
+"""Whether the spool takes more mail: asked at MAIL, answered 452 4.3.1 where it does not (RFC 5321 §4.2.3).
+
+It closes at `high_water_bytes`, or when less than `min_free_bytes` or 1.5 times the largest message is free (Postfix's
+rule: a message is in flight while the next is asked about), and opens again at 80 % of it, so that it does not flap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from relay.spool.files import Spool
+
+_LOG: Final = structlog.get_logger()
+_RESUME: Final = 0.8
+_MESSAGES_IN_FLIGHT: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolOptions:
+    """Limits of the spool, all slots of a process together."""
+
+    high_water_bytes: int = 5 << 30
+    min_free_bytes: int = 1 << 30
+    max_message_bytes: int = 25 << 20
+
+
+class SpaceGate:
+    """Remembers whether it is closed. The first of the spools is the one that new mail goes to."""
+
+    def __init__(self, spools: Sequence[Spool], options: SpoolOptions) -> None:
+        """Take the spools of the process: the list may grow when a slot is adopted."""
+        self._spools = spools
+        self._high_water_bytes = options.high_water_bytes
+        self._min_free_bytes = max(options.min_free_bytes, int(options.max_message_bytes * _MESSAGES_IN_FLIGHT))
+        self._open = True
+
+    def admits(self) -> bool:
+        """True where a message may come in. A file system that cannot be asked admits nothing."""
+        high_water, min_free = float(self._high_water_bytes), float(self._min_free_bytes)
+        if not self._open:
+            high_water, min_free = high_water * _RESUME, min_free / _RESUME
+        usage = sum(spool.usage_bytes for spool in self._spools)
+        try:
+            free = self._spools[0].free_bytes()
+        except OSError:
+            free = 0
+        admits = usage < high_water and free >= min_free
+        if admits != self._open:
+            self._open = admits
+            log = _LOG.info if admits else _LOG.error
+            log("spool_opened" if admits else "spool_closed", usage_bytes=usage, free_bytes=free)
+        return admits

@@ -1,0 +1,246 @@
+"""Tells what became of copies: events to the journal, a report to the author, then the row's end and the file's.
+
+A report goes into the slot of its message: made again after a crash, it has the same name there and is not put twice.
+The order is that of the promise: the outcome is on disk (row D or F) before it is told; its event is durable and its
+report is in the spool before the row says so (d or f); a file goes when all its rows do. Whatever is cut short is told
+again, under the same ids. Outcomes of many copies share one write of the journal.
+
+A delivery report has neither events nor a report of its own (RFC 5321 §6.1): one that fails is dropped and counted.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from relay.core import dsn
+from relay.spool import metrics
+from relay.spool.entry import SpoolEntry
+from relay.spool.errors import SpoolDamagedError
+from relay.spool.files import Spool
+from relay.spool.lane import UpstreamLimits
+from relay.spool.layout import State
+from relay.spool.queued import QueuedMessage, outcome_event
+from tracker.contract.events import Accepted, Bounce, CopyFacts, Delivery, DeliveryDelay, MessageFacts
+from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
+from tracker.contract.ports import EventSink
+
+_LOG: Final = structlog.get_logger()
+_BATCH: Final = 200
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    message: QueuedMessage
+    index: int
+    event: Accepted | DeliveryDelay | None  # None: the row's outcome
+
+
+class Teller:
+    """One for all upstreams of a process. `run` in a task; `tell` at any time."""
+
+    def __init__(
+        self,
+        *,
+        sink: EventSink,
+        on_report: Callable[[Spool, SpoolEntry], None],
+        on_end: Callable[[QueuedMessage], None],
+        limits_of: Callable[[str], UpstreamLimits],
+        hostname: str,
+        reports: bool,
+    ) -> None:
+        """Take the journal, and who is told of a new report and of a message that has gone."""
+        self._sink = sink
+        self._on_report = on_report
+        self._on_end = on_end
+        self._limits_of = limits_of
+        self._hostname = hostname
+        self._reports = reports
+        self._untold: deque[_Untold] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._pause_s = _FIRST_PAUSE_S
+
+    def announce(self, message: QueuedMessage, event: Accepted) -> None:
+        """Tell that a message was accepted, before anything else is told of it."""
+        if not message.is_report:
+            self._add(_Untold(message, -1, event))
+
+    def tell(self, message: QueuedMessage, index: int) -> None:
+        """Tell the outcome of a row that is in D or F on disk."""
+        self._add(_Untold(message, index, None))
+
+    def tell_delay(self, message: QueuedMessage, index: int, event: DeliveryDelay) -> None:
+        """Tell that a copy was put off."""
+        self._add(_Untold(message, index, event))
+
+    async def idle(self) -> None:
+        """Return when everything is told."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            await self._wake.wait()
+            batch = [self._untold.popleft() for _ in range(min(len(self._untold), _BATCH))]
+            try:
+                await self._tell(batch)
+            except Exception as error:  # noqa: BLE001 - a worker's iteration; mostly the OSError of a disk that is full
+                metrics.EMIT_ERRORS.inc(len(batch))
+                _LOG.error(
+                    "outcomes_not_told",
+                    count=len(batch),
+                    again_in_s=self._pause_s,
+                    exc_info=None if isinstance(error, OSError) else error,
+                    error=str(error),
+                )
+                self._untold.extendleft(reversed(_without_acceptances(batch)))
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+            else:
+                self._pause_s = _FIRST_PAUSE_S
+            if not self._untold:
+                self._wake.clear()
+                self._idle.set()
+
+    def _add(self, item: _Untold) -> None:
+        self._untold.append(item)
+        self._idle.clear()
+        self._wake.set()
+
+    async def _tell(self, batch: list[_Untold]) -> None:
+        records: list[Accepted | Delivery | Bounce | DeliveryDelay] = []
+        unannounced: dict[QueuedMessage, None] = {}
+        batch = [item for item in batch if item.event or item.message.rows[item.index].state.is_untold]
+        for item in batch:
+            if item.message.is_report:
+                continue
+            if not item.message.is_announced and item.message not in unannounced:
+                unannounced[item.message] = None
+                records.extend(await self._accepted(item.message))
+            records.append(item.event or self._outcome(item))
+        if records:
+            await self._sink.emit(records)
+        for message in unannounced:
+            message.is_announced = True
+        ended: dict[QueuedMessage, list[int]] = {}
+        for item in batch:
+            if item.event is None:
+                ended.setdefault(item.message, []).append(item.index)
+            elif isinstance(item.event, DeliveryDelay):
+                row = item.message.rows[item.index]
+                item.message.rows[item.index] = replace(row, delays_told=row.delays_told + 1)
+        endings = (self._end(message, indexes) for message, indexes in ended.items())
+        for result in await asyncio.gather(*endings, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+
+    def _outcome(self, item: _Untold) -> Delivery | Bounce:
+        return outcome_event(item.message, item.index, final=self._limits_of(item.message.upstream).final)
+
+    async def _accepted(self, message: QueuedMessage) -> list[Accepted]:
+        try:
+            async with message.opened() as spooled:
+                return [spooled.entry.accepted]
+        except (SpoolDamagedError, FileNotFoundError) as error:
+            _LOG.error("acceptance_not_told", message_ref=str(message.id), error=str(error))
+            return []
+
+    async def _end(self, message: QueuedMessage, indexes: list[int]) -> None:
+        """Report what failed and close the rows. Raises OSError: all of it is to be done again."""
+        reports = [entry for index in indexes if (entry := await self._report(message, index)) is not None]
+        rows = list(message.rows)
+        for index in indexes:
+            rows[index] = rows[index].finished()
+        try:
+            if all(row.state.is_finished for row in rows):
+                await message.spool.remove(message.id)
+            else:
+                await message.spool.mark(message.id, {index: rows[index] for index in indexes}, durable=False)
+        except FileNotFoundError:
+            _LOG.error("spool_file_vanished", message_ref=str(message.id))
+        for index in indexes:
+            message.rows[index] = rows[index]
+        for entry in reports:
+            self._on_report(message.spool, entry)
+        if message.is_finished:
+            self._on_end(message)
+
+    async def _report(self, message: QueuedMessage, index: int) -> SpoolEntry | None:
+        row = message.rows[index]
+        if row.state is not State.FAILED:
+            return None
+        if message.is_report:
+            metrics.DOUBLE_BOUNCES.inc()
+            _LOG.warning("report_dropped", message_ref=str(message.id), reply=str(row.reply or row.text))
+            return None
+        if not self._reports:
+            return None
+        try:
+            async with message.opened() as spooled:
+                if not dsn.is_due(reverse_path=spooled.entry.reverse_path, header_of=spooled.message):
+                    return None
+                failed_at = datetime.fromtimestamp(row.changed_ms / 1000, UTC)
+                facts = dsn.ReportFacts(
+                    hostname=self._hostname,
+                    copy=message.copy(index),
+                    sender=spooled.entry.reverse_path,
+                    recipient=spooled.entry.recipients[index],
+                    arrived_at=message.accepted_at,
+                    failed_at=failed_at,
+                    reply=row.reply,
+                    detail=row.text,
+                    expired=row.expired,
+                    upstream_host=self._limits_of(message.upstream).host,
+                )
+                report = dsn.make(facts, spooled.message)
+                entry = _report_entry(facts, message.upstream, len(report))
+        except (SpoolDamagedError, FileNotFoundError, ValueError) as error:
+            _LOG.error("report_not_made", message_ref=str(message.id), error=str(error))
+            return None
+        await message.spool.put(entry, report)
+        return entry
+
+
+def _without_acceptances(batch: list[_Untold]) -> list[_Untold]:
+    """Drop records that are on disk as well: while the journal takes nothing, they must not fill the memory.
+
+    Each is read again when the first outcome of its message is told.
+    """
+    for item in batch:
+        if isinstance(item.event, Accepted):
+            item.message.is_announced = False
+    return [item for item in batch if not isinstance(item.event, Accepted)]
+
+
+def _report_entry(facts: dsn.ReportFacts, upstream: str, size_bytes: int) -> SpoolEntry:
+    message = dsn.report_id(facts.copy)
+    suffix = hashlib.sha256(message.raw).digest()[:COPY_SUFFIX_BYTES]
+    recipient = CopyFacts(copy=CopyId(message, suffix), recipient=facts.sender, opens=False, clicks=False)
+    about = MessageFacts(
+        message=message,
+        accepted_at=facts.failed_at,
+        source="",
+        source_address="",
+        caller="",
+        from_domain=facts.hostname,
+        configuration_set=None,
+        upstream=upstream,
+        size_bytes=size_bytes,
+    )
+    return SpoolEntry(
+        accepted=Accepted(facts=about, copies=(recipient,)),
+        reverse_path="",
+        recipients=(facts.sender,),
+        upstream=upstream,
+        smtputf8=not facts.sender.isascii(),
+        report=True,
+    )

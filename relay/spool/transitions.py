@@ -1,0 +1,137 @@
+"""How a row changes: after an attempt, and when the process starts. Pure: rows and times in, rows out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from relay.core.attempt import (
+    SCHEDULE,
+    Accepted,
+    Attempt,
+    Deferred,
+    Done,
+    GiveUp,
+    Phase,
+    Rejected,
+    RetryAt,
+    Unknown,
+    next_step,
+)
+from relay.spool.layout import Row, State
+from tracker.contract.backoff import JITTER
+
+
+def unix_ms(at: datetime) -> int:
+    """Return a time as rows have it."""
+    return int(at.timestamp() * 1000)
+
+
+def begun(row: Row, *, now_ms: int) -> Row:
+    """Return the row of a copy that is about to be sent."""
+    return replace(row, state=State.IN_FLIGHT, attempts=row.attempts + 1, changed_ms=now_ms)
+
+
+def given_up(row: Row, *, now_ms: int) -> Row:
+    """Return the row of a copy whose lifetime ended while its upstream could not be reached."""
+    return replace(row, state=State.FAILED, expired=True, changed_ms=now_ms)
+
+
+def settled(
+    row: Row,
+    attempt: Attempt,
+    *,
+    accepted_at: datetime,
+    age: timedelta,
+    retry_for: timedelta,
+    now_ms: int,
+    entropy: float,
+) -> tuple[Row, float | None]:
+    """Return the row after its attempt, and in how many seconds it is due again (None: never).
+
+    `age` is measured by a clock that does not jump; so is the wait. A condition of the upstream does not count.
+    """
+    told = _told(replace(row, changed_ms=now_ms), attempt)
+    now = accepted_at + age
+    step = next_step(
+        attempt, attempts=row.attempts, accepted_at=accepted_at, now=now, retry_for=retry_for, entropy=entropy
+    )
+    match step:
+        case Done():
+            return replace(told, state=State.DELIVERED), None
+        case GiveUp(expired):
+            return replace(told, state=State.FAILED, expired=expired), None
+        case RetryAt(at):
+            wait_s = (at - now).total_seconds()
+            attempts = row.attempts if counts(attempt) else max(row.attempts - 1, 0)
+            next_ms = now_ms + int(wait_s * 1000)
+            return replace(told, state=State.WAITING, attempts=attempts, next_ms=next_ms), wait_s
+        case _:
+            assert_never(step)
+
+
+def counts(attempt: Attempt) -> bool:
+    """False for a condition of the upstream: no attempt of the copy, no DeliveryDelay."""
+    return not (isinstance(attempt, Deferred) and attempt.of_upstream)
+
+
+def name_of(attempt: Attempt) -> str:
+    """Return the attempt's name in metrics."""
+    match attempt:
+        case Accepted():
+            return "accepted"
+        case Rejected():
+            return "rejected"
+        case Deferred():
+            return "upstream" if attempt.of_upstream else "deferred"
+        case Unknown():
+            return "unknown"
+        case _:
+            assert_never(attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What is to be done with a file that was found: rows due by wait in seconds, rows to tell, rows cut in flight."""
+
+    due: dict[float, list[int]] = field(default_factory=dict)
+    untold: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+
+
+def resume(rows: Sequence[Row], *, now_ms: int) -> Resumed:
+    """Sort the rows of a file: what was in flight is due at once, held and finished rows have nothing to do.
+
+    A wait is never longer than its step of the schedule: the date may have been wrong when it was written, or is now.
+    """
+    resumed = Resumed()
+    for index, row in enumerate(rows):
+        match row.state:
+            case State.WAITING:
+                longest_s = SCHEDULE[min(row.attempts, len(SCHEDULE)) - 1].total_seconds() * (1 + JITTER)
+                wait_s = (row.next_ms - now_ms) / 1000 if row.attempts else 0.0
+                resumed.due.setdefault(min(max(wait_s, 0.0), longest_s), []).append(index)
+            case State.IN_FLIGHT:
+                resumed.cut.append(index)
+            case State.DELIVERED | State.FAILED:
+                resumed.untold.append(index)
+            case State.DELIVERED_TOLD | State.FAILED_TOLD | State.HELD:
+                pass
+            case _:
+                assert_never(row.state)
+    return resumed
+
+
+def _told(row: Row, attempt: Attempt) -> Row:
+    match attempt:
+        case Accepted(reply=reply):
+            return replace(row, phase=Phase.FINAL_DOT, code=reply.code, text=reply.text)
+        case Rejected(reply=reply, phase=phase):
+            return replace(row, phase=phase, code=reply.code, text=reply.text)
+        case Deferred(reply=reply, phase=phase, detail=detail):
+            code, text = (reply.code, reply.text) if reply else (0, detail)
+            return replace(row, phase=phase, code=code, text=text)
+        case Unknown(detail=detail):
+            return replace(row, phase=Phase.FINAL_DOT, code=0, text=detail)
+        case _:
+            assert_never(attempt)
