@@ -13,13 +13,13 @@ _suffix = st.binary(min_size=6, max_size=6)
 
 @given(_raw_message)
 def test_a_message_id_is_read_as_it_is_written(raw: bytes) -> None:
-    """parse is the inverse of str."""
+    """Parse is the inverse of str."""
     assert MessageId.parse(str(MessageId(raw))) == MessageId(raw)
 
 
 @given(_raw_message, _suffix)
 def test_a_copy_id_is_read_as_it_is_written(raw: bytes, suffix: bytes) -> None:
-    """parse is the inverse of str."""
+    """Parse is the inverse of str."""
     copy = CopyId(MessageId(raw), suffix)
 
     assert CopyId.parse(str(copy)) == copy
@@ -46,7 +46,9 @@ def test_another_spelling_is_no_message_id(text: str) -> None:
         MessageId.parse(text)
 
 
-@pytest.mark.parametrize("tail", ["", "-", "-0011", "-00112233445566", "-AABBCCDDEEFF", "-00 11 22 33", "-zz1122334455"])
+@pytest.mark.parametrize(
+    "tail", ["", "-", "-0011", "-00112233445566", "-AABBCCDDEEFF", "-00 11 22 33", "-zz1122334455"]
+)
 def test_another_spelling_is_no_copy_id(tail: str) -> None:
     """One spelling each."""
     with pytest.raises(IdError):

@@ -64,7 +64,7 @@ def test_without_an_account_set_other_mail_passes_untouched() -> None:
 
 
 def test_destinations_are_those_of_the_set_that_also_take_it() -> None:
-    """A destination is listed by a set and may itself be limited to sets; mail without a set reports to the account's."""
+    """A destination is listed by a set and may be limited to sets; mail without a set reports to the account's."""
     both = EventDestination(name="both", type="stdout")
     only_news = EventDestination(name="only_news", type="stdout", sets=("news",))
     sets = {

@@ -46,11 +46,13 @@ class TrackedLink(Struct, frozen=True, kw_only=True):
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """A link, a part or a message (`section` is then empty) that was left alone, and the stable code that says why."""
+    """How many links or parts of a section were left alone for a reason, a stable code; for a message `section` is empty.
+
+    Their URLs are not kept: they are those that nobody wanted counted.
+    """
 
     reason: str
     section: str = ""
-    url: str = ""
     count: int = 1
 
 

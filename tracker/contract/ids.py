@@ -27,6 +27,7 @@ RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
 
 _TEXT_CHARACTERS = 26
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
 _VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
 _OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
 
@@ -147,7 +148,7 @@ class EventId(_Id):
 
 def _encode(raw: bytes) -> str:
     number = int.from_bytes(raw, "big")
-    return "".join([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 def _decode(text: str, what: str) -> bytes:

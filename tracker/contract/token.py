@@ -46,10 +46,10 @@ Limits: a token has at most 4,096 characters; a URL of more than `MAX_URL_BYTES`
 """
 
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from enum import Enum
 from typing import Final
 
@@ -73,7 +73,9 @@ _SIV_BYTES: Final = 16
 _FLAG_SAMPLE: Final = 0x01
 _FLAG_REDACT: Final = 0x02
 _KNOWN_FLAGS: Final = _FLAG_SAMPLE | _FLAG_REDACT
-_EPOCH: Final = date(1970, 1, 1)
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/  ")  # in a token, + and / are as foreign as a space
 _MAX_DAY: Final = 0xFFFF
 
 MAX_URL_BYTES: Final = MAX_TOKEN_CHARACTERS * 3 // 4 - _HEADER.size - _SIV_BYTES - _LINK.size
@@ -171,7 +173,7 @@ class TokenKeys:
             raise KeysError(f"there is no key {key_id} in the keys file")
         plain = _pack(payload)
         header = _HEADER.pack(VERSION, key_id, payload.purpose.value, _SIV_BYTES + len(plain))
-        return urlsafe_b64encode(header + cipher.encrypt(plain, [header])).rstrip(b"=").decode("ascii")
+        return _encode(header + cipher.encrypt(plain, [header])).decode("ascii")
 
     def read(self, text: str, purpose: Purpose) -> TokenPayload:
         """Read the token that `text` begins with, of that purpose; TokenError for everything that we did not seal."""
@@ -179,12 +181,9 @@ class TokenKeys:
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise TokenError("no such key")
-        spelling = text[:characters]
-        try:
-            raw = urlsafe_b64decode(spelling + "=" * (-characters % 4))
-        except ValueError as error:
-            raise TokenError("not base64") from error
-        if urlsafe_b64encode(raw).rstrip(b"=") != spelling.encode("ascii"):
+        spelling = text[:characters].encode("ascii")
+        raw = _decode(spelling)
+        if _encode(raw) != spelling:
             raise TokenError("not the one spelling of its bytes")
         header, sealed = raw[: _HEADER.size], raw[_HEADER.size :]
         if len(sealed) != sealed_bytes:
@@ -207,8 +206,8 @@ def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
     if len(head) < _HEADER_CHARACTERS or not head.isascii():
         raise TokenError("too short")
     try:
-        version, key_id, letter, sealed_bytes = _HEADER.unpack(urlsafe_b64decode(head))
-    except (ValueError, struct.error) as error:
+        version, key_id, letter, sealed_bytes = _HEADER.unpack(_decode(head.encode("ascii")))
+    except struct.error as error:
         raise TokenError("not base64") from error
     if version != VERSION:
         raise TokenError("unknown version")
@@ -223,9 +222,21 @@ def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
     return characters, sealed_bytes, key_id
 
 
+def _encode(raw: bytes) -> bytes:
+    return b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_URL_SAFE)
+
+
+def _decode(spelling: bytes) -> bytes:
+    """Decode; what is not base64 is skipped as the library does, so whoever calls this compares the spelling."""
+    try:
+        return a2b_base64(spelling.translate(_FROM_URL_SAFE) + b"=" * (-len(spelling) % 4))
+    except ValueError as error:
+        raise TokenError("not base64") from error
+
+
 def _pack(payload: TokenPayload) -> bytes:
     flags = (_FLAG_SAMPLE if payload.sample else 0) | (_FLAG_REDACT if payload.redact else 0)
-    day = (payload.day - _EPOCH).days
+    day = payload.day.toordinal() - _EPOCH
     if not 0 <= day <= _MAX_DAY:
         raise TokenError("the day is outside 1970 to 2149")
     link = payload.link
@@ -259,7 +270,7 @@ def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
         raise TokenError("a flag of another version")
     return TokenPayload(
         copy=CopyId(MessageId(message), suffix),
-        day=_EPOCH + timedelta(days=day),
+        day=date.fromordinal(_EPOCH + day),
         link=link,
         sample=bool(flags & _FLAG_SAMPLE),
         redact=bool(flags & _FLAG_REDACT),

@@ -1,0 +1,302 @@
+"""From the log to destinations: in order, at least once, each at its own pace."""
+
+import asyncio
+import json
+import os
+import select
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.integration.storage import Node, node, until
+from tests.unit.happenings import accepted, clicked, delivery, opened
+from tracker.contract.events import EventType
+from tracker.contract.settings import ConfigurationSet, EventDestination, Settings
+from tracker.publish.jsonl import JsonlWriter
+from tracker.publish.stdout import StdoutWriter
+from tracker.publish.worker import Publisher
+from tracker.publish.writers import Writer
+from tracker.store.publishing import LogEntry, Page, move
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+ALL = frozenset(kind.value for kind in EventType)
+
+
+class Memory:
+    """A destination that remembers; it fails as often as it is told to, and can be made to hang."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.records: list[str] = []
+        self.failures = failures
+        self.may_go_on = Event()
+        self.may_go_on.set()
+        self.tidied = 0
+
+    def write(self, records: Sequence[str], now: datetime) -> None:
+        self.may_go_on.wait()
+        if self.failures:
+            self.failures -= 1
+            self.records += records[:1]  # the first has arrived all the same
+            raise ConnectionResetError(104, "Connection reset by peer")
+        self.records += records
+
+    def tidy(self, now: datetime) -> None:
+        self.tidied += 1
+
+    def stop(self) -> None:
+        self.may_go_on.set()
+
+    @property
+    def types(self) -> list[str]:
+        return [json.loads(record)["eventType"] for record in self.records]
+
+
+def _settings(*destinations: EventDestination) -> Settings:
+    names = tuple(destination.name for destination in destinations)
+    return Settings(
+        base_url="http://127.0.0.1:8080",
+        account_set="default",
+        sets={
+            "default": ConfigurationSet(name="default", destinations=names[:1]),
+            "promo": ConfigurationSet(name="promo", destinations=names),
+        },
+        destinations={destination.name: destination for destination in destinations},
+    )
+
+
+def _destination(name: str, *, events: frozenset[str] = ALL, sets: tuple[str, ...] = ("*",)) -> EventDestination:
+    return EventDestination(name=name, type="stdout", events=events, sets=sets)
+
+
+@asynccontextmanager
+async def _publishing(here: Node, settings: Settings, **writers: Writer) -> AsyncIterator[Publisher]:
+    publisher = Publisher(
+        store=here.store,
+        settings=settings,
+        clock=lambda: here.now,
+        writers=writers,
+        retry_after=[timedelta(milliseconds=5)],
+        poll_s=0.02,
+    )
+    running = asyncio.create_task(publisher.run())
+    try:
+        yield publisher
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+
+async def test_a_destination_gets_every_event_in_the_order_of_the_log(tmp_path: Path) -> None:
+    """More than a page, and what comes while it runs."""
+    archive = Memory()
+    async with node(tmp_path) as here:
+        await here.take_in(ingester=here.ingester(["archive"]))
+        await here.take_in(accepted(), *(opened(number) for number in range(1, 700)))
+        async with _publishing(here, _settings(_destination("archive")), archive=archive) as publisher:
+            await until(lambda: len(archive.records) == 700)
+            ingester = here.ingester(["archive"], on_commit=publisher.wake)
+            await here.take_in(opened(1000), ingester=ingester)
+            await until(lambda: len(archive.records) == 701)
+
+        assert archive.records == [body for (body,) in here.rows("SELECT body FROM event ORDER BY seq")]
+
+
+async def test_a_destination_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """The cursor is in the storage."""
+    first, second = Memory(), Memory()
+    settings = _settings(_destination("archive"))
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), ingester=here.ingester(["archive"]))
+        async with _publishing(here, settings, archive=first):
+            await until(lambda: here.rows("SELECT seq FROM destination_cursor") == [(1,)])
+        await here.take_in(delivery())
+        async with _publishing(here, settings, archive=second):
+            await until(lambda: bool(second.records))
+
+        assert (first.types, second.types) == (["Send"], ["Delivery"])
+
+
+async def test_a_failed_write_is_made_again_and_said_once(tmp_path: Path) -> None:
+    """At least once: what had arrived comes twice, nothing is missing."""
+    archive = Memory(failures=3)
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), delivery(), ingester=here.ingester(["archive"]))
+        with capture_logs() as logs:
+            async with _publishing(here, _settings(_destination("archive")), archive=archive):
+                await until(lambda: "destination_recovered" in [entry["event"] for entry in logs])
+
+        assert archive.types == ["Send", "Send", "Send", "Send", "Delivery"]
+        assert [entry["event"] for entry in logs].count("destination_failed") == 1
+        assert here.rows("SELECT seq FROM destination_cursor") == [(2,)]
+
+
+async def test_a_slow_destination_holds_up_no_other(tmp_path: Path) -> None:
+    """Each has a task and a thread of its own."""
+    slow, quick = Memory(), Memory()
+    slow.may_go_on.clear()
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), delivery(), opened(1), ingester=here.ingester(["slow", "quick"]))
+        settings = _settings(_destination("slow"), _destination("quick"))
+        async with _publishing(here, settings, slow=slow, quick=quick):
+            await until(lambda: len(quick.records) == 3)
+            assert slow.records == []
+            slow.may_go_on.set()
+            await until(lambda: len(slow.records) == 3)
+
+
+async def test_a_destination_takes_what_it_was_set_up_for(tmp_path: Path) -> None:
+    """By type, and by set; events without a set go to the destinations of the account's."""
+    every, clicks, promo = Memory(), Memory(), Memory()
+    settings = _settings(
+        _destination("every"),
+        _destination("clicks", events=frozenset({"click"})),
+        _destination("promo", sets=("promo",)),
+    )
+    async with node(tmp_path) as here:
+        await here.take_in(
+            accepted(1),
+            clicked(1),
+            accepted(2, configuration_set=None),
+            opened(2, 2),
+            ingester=here.ingester(settings.destinations),
+        )
+        async with _publishing(here, settings, every=every, clicks=clicks, promo=promo):
+            await until(lambda: here.rows("SELECT DISTINCT seq FROM destination_cursor") == [(4,)])
+
+        assert every.types == ["Send", "Click", "Send", "Open"]
+        assert clicks.types == ["Click"]
+        assert promo.types == ["Send", "Click"]
+
+
+async def test_a_destination_that_is_added_later_begins_at_the_end(tmp_path: Path) -> None:
+    """It does not repeat months of history; those of a new storage begin at its first event."""
+    old, new = Memory(), Memory()
+    settings = _settings(_destination("old"), _destination("new"))
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), ingester=here.ingester(["old"]))
+        await here.take_in(delivery(), ingester=here.ingester(["old", "new"]))
+        async with _publishing(here, settings, old=old, new=new):
+            await until(lambda: len(old.records) == 2 and len(new.records) == 1)
+
+        assert new.types == ["Delivery"]
+
+
+async def test_a_storage_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    """Publishing starts with the process, whatever state the storage is in."""
+    archive = Memory()
+    (tmp_path / "mailwake.db").mkdir()
+    async with node(tmp_path) as here:
+        with capture_logs() as logs:
+            async with _publishing(here, _settings(_destination("archive")), archive=archive):
+                await until(lambda: any(entry["event"] == "storage_unavailable" for entry in logs))
+                (tmp_path / "mailwake.db").rmdir()
+                await here.take_in(accepted(), ingester=here.ingester(["archive"]))
+                await until(lambda: archive.types == ["Send"])
+
+
+async def test_a_locked_storage_does_not_repeat_what_was_handed_over(tmp_path: Path) -> None:
+    """The cursor cannot be moved for a while; the destination is not flooded with the same page meanwhile."""
+    archive = Memory()
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), delivery(), ingester=here.ingester(["archive"]))
+        with closing(sqlite3.connect(here.database, isolation_level=None)) as other, capture_logs() as logs:
+            other.execute("BEGIN EXCLUSIVE")
+            async with _publishing(here, _settings(_destination("archive")), archive=archive):
+                await until(lambda: any(entry["event"] == "storage_unavailable" for entry in logs))
+                other.execute("ROLLBACK")
+                await until(lambda: here.rows("SELECT seq FROM destination_cursor") == [(2,)])
+
+        assert archive.types == ["Send", "Delivery"]
+        assert "destination_failed" not in [entry["event"] for entry in logs]
+
+
+async def test_a_storage_made_anew_does_not_inherit_a_place(tmp_path: Path) -> None:
+    """Its numbers begin again: a cursor from the old one would skip its first events."""
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), delivery(), ingester=here.ingester(["archive"]))
+        old = Page(after=1, entries=(LogEntry(seq=9, type="open", configuration_set=None, body="{}"),))
+        await here.store.write(lambda connection: move(connection, "archive", old))
+
+        assert here.rows("SELECT seq FROM destination_cursor") == [(0,)]
+
+
+async def test_tidying_is_done_once_a_day(tmp_path: Path) -> None:
+    """Also where there are no events."""
+    archive = Memory()
+    async with node(tmp_path) as here, _publishing(here, _settings(_destination("archive")), archive=archive):
+        await until(lambda: archive.tidied == 1)
+        here.now += timedelta(days=1)
+        await until(lambda: archive.tidied == 2)
+
+
+def test_records_are_lines_of_the_day_of_writing(tmp_path: Path) -> None:
+    """In UTC, whatever the clock's zone."""
+    writer = JsonlWriter(tmp_path / "events", keep=None)
+    late = datetime.fromisoformat("2026-11-04T01:30:00+02:00")
+
+    writer.write(['{"a":1}', '{"b":2}'], late)
+    writer.write(['{"c":3}'], late + timedelta(hours=1))
+
+    assert (tmp_path / "events" / "2026-11-03.jsonl").read_text() == '{"a":1}\n{"b":2}\n'
+    assert (tmp_path / "events" / "2026-11-04.jsonl").read_text() == '{"c":3}\n'
+    assert (tmp_path / "events" / "2026-11-04.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("rest", [b"", b'{"a":1}\n{"b"', b'{"a":1}\n' + b"x" * 200_000, b"x" * 70_000])
+def test_a_line_that_a_crash_cut_off_is_cut_away(tmp_path: Path, rest: bytes) -> None:
+    """It was never acknowledged and is written again: else two records would stand on one line."""
+    path = tmp_path / "2026-11-03.jsonl"
+    path.write_bytes(rest)
+    JsonlWriter(tmp_path, keep=None).write(['{"b":2}'], NOON)
+
+    assert path.read_bytes() == rest[: rest.rfind(b"\n") + 1] + b'{"b":2}\n'
+
+
+def test_old_files_are_removed_and_foreign_ones_are_not(tmp_path: Path) -> None:
+    """A file goes when its day ended longer than `keep` ago."""
+    names = ["2026-11-01.jsonl", "2026-11-02.jsonl", "2026-13-99.jsonl", "notes.txt", "2026-10-01.jsonl.gz"]
+    for name in names:
+        (tmp_path / name).touch()
+    JsonlWriter(tmp_path, keep=timedelta(days=1)).tidy(NOON)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_a_file_that_is_a_link_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    """Who may write into the folder must not choose what we append to."""
+    (tmp_path / "2026-11-03.jsonl").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(OSError, match="symbolic"):
+        JsonlWriter(tmp_path, keep=None).write(["{}"], NOON)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_standard_output_gets_lines_and_gives_up_when_told_to(tmp_path: Path) -> None:
+    """A pager that pauses must not keep the process from ending."""
+    reading, writing = os.pipe()
+    writer = StdoutWriter(writing)
+    writer.write(['{"a":1}', '{"b":2}'], NOON)
+    assert os.read(reading, 100) == b'{"a":1}\n{"b":2}\n'
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        blocked = thread.submit(writer.write, ["x" * 1_000_000], NOON)
+        has_room = select.poll()
+        has_room.register(writing, select.POLLOUT)
+        while has_room.poll(0):
+            pass
+        writer.stop()
+        with pytest.raises(InterruptedError):
+            blocked.result()
+
+    os.close(reading)
+    with pytest.raises(BrokenPipeError):
+        StdoutWriter(writing).write(["{}"], NOON)
+    os.close(writing)

@@ -1,0 +1,250 @@
+"""The journals of the node, taken into the storage: exactly once, late where the storage is late.
+
+Owns the loop: read on from the cursor, apply a batch and move the cursor in ONE transaction, wake who waits for events,
+prune the journal. What a transaction does with a record is in `intake.py`. Alone in writing events, so it also enters
+new destinations, before the first event.
+
+Theory: the cursor is in the storage, beside what it stands for. A crash, a kill or a lock between reading and
+committing leaves both as they were, and the batch is read again. A storage that was removed has no cursor, so all that
+the journal still keeps is taken in again. The cursor is compared inside the transaction: a batch that was read from
+another one is thrown away.
+
+A record that cannot be read or applied is put aside with the reason, and the rest goes on.
+
+Limits: one ingester a storage; a second one would read in vain, not twice.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+from prometheus_client import Counter
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from tracker.contract.errors import RecordError
+from tracker.contract.events import EventType
+from tracker.contract.ports import Clock
+from tracker.journal.reader import Batch, Damaged, JournalReader, Position
+from tracker.store.database import StorageUnavailableError, Store, is_unavailable
+from tracker.store.intake import Entry, Intake
+from tracker.store.publishing import enter
+from tracker.store.schema import aside, cursor, pending
+from tracker.store.times import to_ms
+
+BATCH: Final = 500
+PATIENCE_MS: Final = 60_000  # how long an event waits for its message
+POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
+GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
+RETRY_AFTER_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+PRUNE_EVERY_S: Final = 300.0
+
+TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
+ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """What a transaction leaves behind: where to read on, since when the first event waits, what was taken in."""
+
+    cursor: Mapping[str, Position]
+    waiting_since_ms: int | None
+    taken: tuple[EventType, ...] = ()
+
+
+class Ingester:
+    """Takes the journals in; `run` until cancelled, `wake` when a journal has something new."""
+
+    def __init__(
+        self,
+        *,
+        reader: JournalReader,
+        store: Store,
+        clock: Clock,
+        hostname: str,
+        keep: timedelta,
+        destinations: Iterable[str] = (),
+        on_commit: Callable[[], None] = lambda: None,
+        poll_s: float = POLL_S,
+        gather_s: float = GATHER_S,
+        retry_after_s: Sequence[float] = RETRY_AFTER_S,
+    ) -> None:
+        """`hostname` is the reporting MTA of the records, `keep` how long a journal is kept beyond being taken in.
+
+        `destinations` are the names of the event destinations; `on_commit` is called on the loop when there are new
+        events.
+        """
+        self._reader = reader
+        self._store = store
+        self._clock = clock
+        self._hostname = hostname
+        self._keep = keep
+        self._destinations = tuple(destinations)
+        self._on_commit = on_commit
+        self._poll_s = poll_s
+        self._gather_s = gather_s
+        self._retry_after_s = retry_after_s
+        self._news = asyncio.Event()
+        self._state: _State | None = None
+        self._failures = 0
+        self._pruned_at_s = -math.inf
+
+    async def run(self) -> None:
+        """Take in what comes, until cancelled; a transaction in progress is then finished or undone, as a whole."""
+        while True:
+            self._news.clear()
+            try:
+                has_more = await self.advance()
+                await self._prune()
+            except StorageUnavailableError:  # the store has said so
+                await self._pause()
+            except (OSError, RecordError) as error:
+                if not self._failures:
+                    _log.error("journal_unreadable", error=str(error))
+                await self._pause()
+            else:
+                self._failures = 0
+                if not has_more:
+                    await self._rest()
+
+    def wake(self) -> None:
+        """Look at once instead of at the next poll; to be called on the loop."""
+        self._news.set()
+
+    async def advance(self) -> bool:
+        """Take one batch of each slot in; False where there was nothing to do.
+
+        StorageUnavailableError: nothing was taken in. OSError, RecordError: a journal cannot be read.
+        """
+        state, self._state = self._state, None  # whatever fails below: ask the storage again where it stands
+        if state is None:
+            state = await self._store.write(self._begin)
+        batches = await asyncio.to_thread(self._reader.read, state.cursor, max_records=BATCH)
+        if not batches and not _is_over(self._clock(), state.waiting_since_ms):
+            self._state = state
+            return False
+        self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
+        taken = self._state.taken if self._state is not None else ()
+        for kind in taken:
+            TAKEN.labels(kind.value).inc()
+        if taken:
+            self._on_commit()
+        return True
+
+    # --- inside a transaction, on the storage's thread ---------------------------------------------------------
+
+    def _begin(self, connection: sa.Connection) -> _State:
+        enter(connection, self._destinations)
+        return _State(cursor=_load_cursor(connection), waiting_since_ms=_waiting_since(connection))
+
+    def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
+        """Apply what was read; None where the storage is not the one that the cursor came from."""
+        if _load_cursor(connection) != state.cursor:
+            return None
+        enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
+        now = self._clock()
+        taken: list[EventType] = []
+        for batch in batches:
+            for damaged in batch.entries:
+                if isinstance(damaged, Damaged):
+                    _put_aside(connection, now, Entry(slot=batch.slot, raw=b""), _describe(damaged))
+            entries = [Entry(slot=batch.slot, raw=raw) for raw in batch.entries if not isinstance(raw, Damaged)]
+            taken += self._apply(connection, now, entries)
+            _move_cursor(connection, batch)
+        taken += self._apply(connection, now, _waited_out(connection, now))
+        return _State(
+            cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
+            waiting_since_ms=_waiting_since(connection),
+            taken=tuple(taken),
+        )
+
+    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> list[EventType]:
+        """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
+        if not entries:
+            return []
+        intake = Intake(connection, now=now, hostname=self._hostname)
+        try:
+            with connection.begin_nested():
+                intake.take(entries)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            if len(entries) == 1:
+                _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
+                return []
+            middle = len(entries) // 2
+            return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
+        return intake.taken
+
+    # --- between batches --------------------------------------------------------------------------------------
+
+    async def _prune(self) -> None:
+        """Delete what the storage has, and has had for long enough."""
+        now_s = asyncio.get_running_loop().time()
+        if self._state is None or now_s < self._pruned_at_s + PRUNE_EVERY_S:
+            return
+        self._pruned_at_s = now_s
+        try:
+            await asyncio.to_thread(self._reader.prune, self._state.cursor, before=self._clock() - self._keep)
+        except OSError as error:
+            _log.warning("journal_not_pruned", error=str(error))
+
+    async def _pause(self) -> None:
+        pause_s = self._retry_after_s[min(self._failures, len(self._retry_after_s) - 1)]
+        self._failures += 1
+        await asyncio.sleep(pause_s)
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._news.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(self._gather_s)
+
+
+def _load_cursor(connection: sa.Connection) -> dict[str, Position]:
+    rows = connection.execute(sa.select(cursor.c.slot, cursor.c.segment, cursor.c.offset))
+    return {slot: Position(segment=segment, offset=offset) for slot, segment, offset in rows}
+
+
+def _move_cursor(connection: sa.Connection, batch: Batch) -> None:
+    place = {"segment": batch.after.segment, "offset": batch.after.offset}
+    insert = upsert(cursor).values(slot=batch.slot, **place)
+    connection.execute(insert.on_conflict_do_update(index_elements=["slot"], set_=place))
+
+
+def _waiting_since(connection: sa.Connection) -> int | None:
+    since_ms: int | None = connection.execute(sa.select(sa.func.min(pending.c.since_ms))).scalar()
+    return since_ms
+
+
+def _is_over(now: datetime, since_ms: int | None) -> bool:
+    """Say whether the patience has ended; a clock that went back must not make it endless."""
+    return since_ms is not None and abs(to_ms(now) - since_ms) >= PATIENCE_MS
+
+
+def _waited_out(connection: sa.Connection, now: datetime) -> list[Entry]:
+    now_ms = to_ms(now)
+    is_over = (pending.c.since_ms <= now_ms - PATIENCE_MS) | (pending.c.since_ms >= now_ms + PATIENCE_MS)
+    rows = connection.execute(sa.select(pending.c.record).where(is_over).order_by(pending.c.since_ms).limit(BATCH))
+    return [Entry(slot="", raw=raw, is_expired=True) for raw in rows.scalars()]
+
+
+def _put_aside(connection: sa.Connection, now: datetime, entry: Entry, error: str) -> None:
+    ASIDE.inc()
+    _log.warning("record_put_aside", slot=entry.slot, error=error.partition(":")[0])  # the rest may quote the record
+    connection.execute(aside.insert(), {"at_ms": to_ms(now), "slot": entry.slot, "error": error, "raw": entry.raw})
+    if entry.is_expired:
+        connection.execute(pending.delete().where(pending.c.record == entry.raw))
+
+
+def _describe(damaged: Damaged) -> str:
+    place = damaged.position
+    return f"Damaged: {damaged.fault.value} at {place.segment}:{place.offset}, {damaged.lost_bytes} bytes not read"

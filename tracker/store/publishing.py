@@ -1,0 +1,68 @@
+"""The log as destinations read it: a page from a cursor, the cursor moved, a new destination entered.
+
+Each function runs inside a transaction of `Store.read` or `Store.write`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tracker.store.schema import destination_cursor, event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """An event of the log: its number, what destinations choose by, and its record."""
+
+    seq: int
+    type: str
+    configuration_set: str | None
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What follows a destination's cursor, `after`; it has no entries where there is nothing new."""
+
+    after: int
+    entries: tuple[LogEntry, ...]
+
+    @property
+    def last(self) -> int:
+        """Where the cursor stands once the page is handed over."""
+        return self.entries[-1].seq if self.entries else self.after
+
+
+def read_on(connection: sa.Connection, destination: str, limit: int) -> Page:
+    """Return the next events behind the destination's cursor, in order; none where it is not entered yet."""
+    place = sa.select(destination_cursor.c.seq).where(destination_cursor.c.destination == destination)
+    after = connection.execute(place).scalar()
+    if after is None:
+        return Page(after=0, entries=())
+    columns = (event.c.seq, event.c.type, event.c.configuration_set, event.c.body)
+    rows = connection.execute(sa.select(*columns).where(event.c.seq > after).order_by(event.c.seq).limit(limit))
+    entries = tuple(LogEntry(seq=seq, type=kind, configuration_set=name, body=body) for seq, kind, name, body in rows)
+    return Page(after=after, entries=entries)
+
+
+def move(connection: sa.Connection, destination: str, page: Page) -> None:
+    """Say that the destination is done with a page.
+
+    Nothing is said where the cursor is not where the page was read from: the storage has been made anew since then, and
+    its numbers are others.
+    """
+    here = (destination_cursor.c.destination == destination) & (destination_cursor.c.seq == page.after)
+    connection.execute(destination_cursor.update().where(here).values(seq=page.last))
+
+
+def enter(connection: sa.Connection, destinations: Iterable[str]) -> None:
+    """Give a cursor at the end of the log to the destinations that have none.
+
+    To be called before the first events are taken in, so that a new storage's destinations get all of them.
+    """
+    known = set(connection.execute(sa.select(destination_cursor.c.destination)).scalars())
+    new = sorted(set(destinations) - known)
+    if new:
+        end = connection.execute(sa.select(sa.func.max(event.c.seq))).scalar() or 0
+        connection.execute(destination_cursor.insert(), [{"destination": name, "seq": end} for name in new])
