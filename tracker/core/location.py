@@ -1,0 +1,107 @@
+"""The `Location` of a redirect: the author's URL byte for byte where it is a valid URI, else encoded as browsers do.
+
+Owns what goes on the wire. Does not own which URLs are wrapped (the relay's link rules), nor what is recorded: events
+have the author's string.
+
+Standards: RFC 3986 §2, §3 (what is valid), RFC 9110 §4.2.1 (an http URI has a host), §10.2.2; the URL Standard's
+percent-encode sets for path, query and fragment, and its host parser (UTS 46, non-transitional, without the stricter
+rules for registration, so that what browsers open is opened: `https://☃.example`).
+
+Departs from the URL Standard: nothing is normalised (no dot segments resolved, no default port dropped, no `/`
+added); the client does that. `|` in a path is encoded, as Chromium does and RFC 3986 asks.
+
+Safety: whatever comes in, what comes out is printable ASCII without a space and begins with `http://` or `https://`
+in any case, so no response header can be split and no script URL can be reached.
+"""
+
+import re
+from typing import Final
+
+import idna
+
+# RFC 3986 §3.3: pchar without its percent-encoded part. Possessive quantifiers: no input makes the match slow.
+_PCHAR: Final = r"A-Za-z0-9\-._~!$&'()*+,;=:@"
+_ESCAPE: Final = r"%[0-9A-Fa-f]{2}"
+_VALID: Final = re.compile(
+    rf"""https?://
+    (?:(?:[A-Za-z0-9\-._~!$&'()*+,;=:]++|{_ESCAPE})*+@)?        # userinfo
+    (?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9\-._~!$&'()*+,;=]++|{_ESCAPE})++)
+    (?::[0-9]*)?
+    (?:/(?:[{_PCHAR}/]++|{_ESCAPE})*+)?
+    (?:\?(?:[{_PCHAR}/?]++|{_ESCAPE})*+)?
+    (?:\#(?:[{_PCHAR}/?]++|{_ESCAPE})*+)?""",
+    re.VERBOSE | re.IGNORECASE | re.ASCII,
+)
+_PARTS: Final = re.compile(
+    r"(?P<scheme>https?):[/\\]*(?P<authority>[^/\\?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_AUTHORITY: Final = re.compile(
+    r"(?:(?P<userinfo>.*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?P<port>:[0-9]{0,5})?", re.DOTALL
+)
+
+_C0_OR_SPACE: Final = "".join(map(chr, range(0x21)))
+_REMOVED: Final = str.maketrans("", "", "\t\n\r")
+_FORBIDDEN_IN_HOST: Final = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")  # "forbidden domain code points"
+_HOST_ESCAPE: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+
+
+def _encoded(characters: str) -> re.Pattern[str]:
+    """Make a percent-encode set: C0 controls, everything above `~`, and these."""
+    return re.compile(rf"[^\x20-\x7e]|[{re.escape(characters)}]")
+
+
+_QUERY: Final = _encoded(" \"#<>'")
+_FRAGMENT: Final = _encoded(' "<>`')
+_PATH: Final = _encoded(' "#<>?^`{}|')
+_USERINFO: Final = _encoded(' "#<>?^`{}|/:;=@[\\]')
+
+
+def location(url: str) -> str | None:
+    """Return the value of the header; None where the URL leads nowhere: not http or https, or no host that can be.
+
+    `"https://a.example/é?q=ü|v"` gives `"https://a.example/%C3%A9?q=%C3%BC|v"`, `"https://Bücher.example"` gives
+    `"https://xn--bcher-kva.example"`. A `%` is never encoded, so nothing is encoded twice.
+    """
+    if _VALID.fullmatch(url):
+        return url
+    parts = _PARTS.fullmatch(url.strip(_C0_OR_SPACE).translate(_REMOVED))
+    if parts is None:
+        return None
+    authority = _AUTHORITY.fullmatch(parts["authority"])
+    host = None if authority is None else _host(authority["host"])
+    if authority is None or host is None:
+        return None
+    userinfo = "" if authority["userinfo"] is None else _userinfo(authority["userinfo"]) + "@"
+    path = _percent_encode(parts["path"].replace("\\", "/"), _PATH)
+    query = _percent_encode(parts["query"] or "", _QUERY)
+    fragment = _percent_encode(parts["fragment"] or "", _FRAGMENT)
+    return f"{parts['scheme']}://{userinfo}{host}{authority['port'] or ''}{path}{query}{fragment}"
+
+
+def _percent_encode(text: str, encode_set: re.Pattern[str]) -> str:
+    return encode_set.sub(lambda found: "".join(f"%{byte:02X}" for byte in found.group().encode()), text)
+
+
+def _userinfo(text: str) -> str:
+    name, colon, password = text.partition(":")
+    return _percent_encode(name, _USERINFO) + colon + _percent_encode(password, _USERINFO)
+
+
+def _host(text: str) -> str | None:
+    """Return a host in ASCII: an address literal or an ASCII name as it is, other names in A-labels."""
+    if text.startswith("["):
+        return text
+    try:
+        name = _HOST_ESCAPE.sub(lambda found: bytes.fromhex(found.group().replace("%", "")).decode(), text)
+        if not name.isascii():
+            mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
+            name = ".".join(map(_label, mapped.split(".")))
+    except (idna.IDNAError, UnicodeError):
+        return None
+    return None if not name.strip(".") or _FORBIDDEN_IN_HOST.search(name) else name
+
+
+def _label(label: str) -> str:
+    """RFC 5891 §4.4: the A-label of a label that UTS 46 has mapped (only the encoding, none of the codec `idna`)."""
+    return label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
