@@ -1,0 +1,224 @@
+"""The header block as spans: find, read, remove and prepend fields without refolding a byte of the others.
+
+Owns the shape of a header block, the `Received` field that we add, the hop count, and which control fields leave. Does
+not read what the control fields say (`controls.py`) nor `Content-Type` (`mime.py`).
+
+Standards: RFC 5322 §2.2 (fields, folding), §3.6.7 (trace fields stand first), §4.5 (white space before the colon is
+obsolete: understood, and a doubt); RFC 5321 §4.4 (Received), §6.3 (loops); RFC 6532 (UTF-8 in values).
+
+Theory:
+    A block is a row of fields, each a line that begins with a name and a colon and the lines after it that begin with
+    white space. It ends at the first empty line. A line that is neither ends it too, and makes it unsound, as does
+    white space before a colon: programs disagree on what follows, so nothing in such a message is touched. Lines before
+    the first field that are none (an mbox `From ` line, a continuation of nothing) stay where they are, and new fields
+    go behind them.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+from typing import Final
+
+Span = tuple[int, int]
+
+MAX_HOPS: Final = 50
+"""Received fields after which a message is in a loop; Postfix's `hopcount_limit`."""
+MAX_OWN_HOPS: Final = 3
+"""Received fields of our own instance after which it is in a loop with us."""
+
+CONTROLS: Final = frozenset(
+    {
+        b"x-ses-configuration-set",
+        b"x-mailwake-configuration-set",
+        b"x-ses-message-tags",
+        b"x-mailwake-track",
+        b"x-mailwake-copy",
+        b"x-pm-trackopens",
+        b"x-pm-tracklinks",
+        b"x-mc-track",
+        b"x-smtpapi",
+        b"x-msys-api",
+        b"bcc",
+        b"resent-bcc",
+        b"return-path",
+    }
+)
+"""Fields that never leave: what clients tell us, what would tell of a Bcc, and what only the last hop may write."""
+CONTROL_PREFIX: Final = b"x-mailgun-track"
+
+_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?")
+_PREFACE: Final = re.compile(rb"(?:>?From (?![ \t]*:)|[ \t])[^\n]*\n?(?:[ \t][^\n]*\n?)*")
+_FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HELO: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
+_LINE_OCTETS: Final = 78  # RFC 5322 §2.1.1: should not be longer
+
+
+class HeaderError(ValueError):
+    """A value cannot stand in a header field; the message says why, without the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its name in lower case, `(start, end)` with folded lines and line end, `value` where that begins."""
+
+    name: bytes
+    start: int
+    value: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderBlock:
+    """The fields of a message or part that begins at `start` of `raw`.
+
+    `first` is where a new first field goes, `end` is behind the last field, `body` behind the empty line. `is_sound` is
+    False where programs disagree: the block does not end with an empty line (or with the part), begins with a
+    continuation, or has white space before a colon.
+    """
+
+    raw: bytes
+    start: int
+    first: int
+    end: int
+    body: int
+    is_sound: bool
+    fields: tuple[Field, ...]
+
+    def find(self, name: str) -> Iterator[Field]:
+        """Yield the fields of a name (any case), first to last."""
+        wanted = name.lower().encode("ascii")
+        return (field for field in self.fields if field.name == wanted)
+
+    def values(self, name: str) -> list[str]:
+        r"""Return the unfolded values of a name: `["a b"]` for `"X: a\r\n b"`. UTF-8, else read as Latin-1."""
+        return [self.value(field) for field in self.find(name)]
+
+    def value(self, field: Field) -> str:
+        """Return the unfolded value of a field, without the white space around it."""
+        raw = self.raw[field.value : field.end]
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            text = raw.decode("latin-1")
+        return _FOLD.sub("", text).strip()
+
+    def has(self, name: str) -> bool:
+        """Say whether a field of that name stands in the block."""
+        return next(self.find(name), None) is not None
+
+    def count_lines(self) -> int:
+        """Count the lines of all fields."""
+        return self.raw.count(b"\n", self.start, self.end)
+
+
+def scan(raw: bytes, start: int = 0, end: int | None = None) -> HeaderBlock:
+    """Find the fields of the header block in `raw[start:end]`, whose line ends are CRLF. Linear, never raises."""
+    limit = len(raw) if end is None else end
+    preface = _PREFACE.match(raw, start, limit)
+    first = position = start if preface is None else preface.end()
+    fields: list[Field] = []
+    is_sound = not raw.startswith((b" ", b"\t"), start, limit)
+    while (match := _FIELD.match(raw, position, limit)) is not None:
+        colon = raw.index(b":", match.end(1))
+        fields.append(Field(match[1].lower(), position, colon + 1, match.end()))
+        is_sound &= colon == match.end(1)
+        position = match.end()
+    is_closed = _is_empty_line(raw, position, limit)
+    has_fields = bool(fields) or is_closed or start == limit
+    return HeaderBlock(
+        raw=raw,
+        start=start,
+        first=first,
+        end=position,
+        body=position + 2 if is_closed else position,
+        is_sound=is_sound and has_fields and (is_closed or position == limit),
+        fields=tuple(fields),
+    )
+
+
+def strip_controls(raw: bytes) -> bytes:
+    """Return the message without the fields that must not leave; the message itself where it has none of them."""
+    return remove(raw, lambda name: name in CONTROLS or name.startswith(CONTROL_PREFIX))
+
+
+def remove(raw: bytes, unwanted: Callable[[bytes], bool] | Collection[bytes]) -> bytes:
+    """Return the message without the fields of these (lower-case) names, folded lines and all."""
+    is_unwanted = unwanted if callable(unwanted) else unwanted.__contains__
+    pieces: list[bytes | memoryview] = []
+    view = memoryview(raw)
+    kept_to = 0
+    for field in scan(raw).fields:
+        if is_unwanted(field.name):
+            pieces.append(view[kept_to : field.start])
+            kept_to = field.end
+    return b"".join([*pieces, view[kept_to:]]) if pieces else raw
+
+
+def prepend(raw: bytes, *fields: bytes) -> bytes:
+    """Return the message with finished fields (of `make_field` or `received`) before its first one.
+
+    A message without any header gets the empty line that its text now needs.
+    """
+    block = scan(raw)
+    view = memoryview(raw)
+    has_header = bool(block.fields) or block.body > block.end
+    separator = b"" if has_header or block.end == len(raw) else b"\r\n"
+    return b"".join([view[: block.first], *fields, separator, view[block.first :]])
+
+
+def make_field(name: str, value: str) -> bytes:
+    r"""Return a whole field, folded at its spaces: `b"X-Mailwake-Copy: 01k3\r\n"`.
+
+    Everything that we write into a header passes here.
+
+    Raises:
+        HeaderError: the value holds a control character, CR, LF and NUL among them: a peer's HELO or address must not
+            become a field of its own (header injection).
+    """
+    if _UNSAFE.search(value) or _UNSAFE.search(name):
+        raise HeaderError(f"the value for {name!r} holds a control character")
+    lines = [f"{name}:"]
+    for word in value.split(" "):
+        if word and lines[-1].strip() and len(lines[-1]) + 1 + len(word.encode()) > _LINE_OCTETS:
+            lines.append("")
+        lines[-1] += f" {word}"
+    return ("\r\n".join(lines) + "\r\n").encode()
+
+
+def received(
+    *, helo: str, client_address: str, host: str, instance: str, protocol: str, queued_as: str, at: datetime
+) -> bytes:
+    """Return our trace field (RFC 5321 §4.4); `protocol` is `"ESMTP"`, `"ESMTPSA"` … of RFC 3848.
+
+    There is no `for` clause: one field stands in the copies of all recipients, and would tell of a Bcc. The comment
+    with the instance is what `count_hops` looks for.
+    """
+    name = helo if _HELO.fullmatch(helo) else "unknown"
+    address = f"IPv6:{client_address}" if ":" in client_address else client_address
+    return make_field(
+        "Received",
+        f"from {name} ([{address}]) by {host} {_mark(instance)} with {protocol} id {queued_as}; {format_datetime(at)}",
+    )
+
+
+def count_hops(block: HeaderBlock, instance: str) -> tuple[int, int]:
+    """Return how many Received fields the message has, and how many of them this instance wrote."""
+    hops = block.values("Received")
+    return len(hops), sum(_mark(instance) in hop for hop in hops)
+
+
+def is_looping(block: HeaderBlock, instance: str) -> bool:
+    """Say whether the message has been on the way too long: `554 5.4.6`."""
+    hops, own = count_hops(block, instance)
+    return hops > MAX_HOPS or own >= MAX_OWN_HOPS
+
+
+def _mark(instance: str) -> str:
+    return f"(Mailwake {instance})"
+
+
+def _is_empty_line(raw: bytes, position: int, limit: int) -> bool:
+    return raw.startswith(b"\r\n", position, limit)

@@ -1,0 +1,316 @@
+"""The links of one HTML body and the place of its pixel, as byte spans: located here, spliced elsewhere.
+
+Owns which tags are links (`<a>`, `<area>`, the VML shapes that Outlook shows as buttons) and where a pixel may stand.
+Does not own the tokenizer (`htmltokens`), what attributes mean (`htmlattributes`), whether a URL may be tracked
+(`linkrules`), or any change to the body. Nothing is built up and written again: what is not edited cannot change.
+
+One walk from `<` to `<`. Runs of tags that cannot matter are skipped within one regular expression. Only a body that
+holds an opt-out, `ses:tags` or `{{ses:openTracker}}` is walked tag by tag, because opt-outs are inherited.
+
+Standards: HTML §13.2.5 (tokenization), §13.2.6.5 (foreign content); URL Standard §4.4 (what is stripped from a URL).
+
+Limits: links inside SVG and MathML are left alone. The state of the tree is not known: an `<a>` that browsers drop
+(within `<select>`) is still a link here. A non-ASCII query is taken as Unicode, whatever the charset of the body.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core import charsets, htmlattributes, htmltokens
+from relay.core.htmlattributes import NOTHING, Meaning
+from relay.core.htmltokens import RAW_TEXT, Tag
+from relay.core.openelements import OpenElements
+from relay.core.reasons import SkipReason
+from relay.core.visibletext import alt_text, visible_text
+
+Span = tuple[int, int]
+
+OPEN_TRACKER: Final = b"{{ses:openTracker}}"
+_OPEN_TRACKER: Final = re.compile(re.escape(OPEN_TRACKER))
+
+_VML: Final = frozenset(
+    b"v:" + name for name in b"roundrect rect shape oval image group line polyline arc curve".split()
+)
+_LINKS: Final = _VML | {b"a", b"area"}
+
+# A downlevel-hidden conditional comment: Outlook takes what is in it for mark-up.
+_CONDITION: Final = re.compile(rb"<!--\[if\s([^\]>]{0,200})\]>")
+_OUTLOOK: Final = (b"mso", b"vml")
+_ENDIF: Final = b"<![endif]"
+_COMMENT_END: Final = re.compile(rb"\s*+--!?>")
+_XHTML: Final = re.compile(rb"<!doctype[^>]*?xhtml")
+
+_FOREIGN: Final = frozenset({b"svg", b"math"})
+# HTML §13.2.6.5: these start tags end SVG and MathML, whatever is open in them.
+_BREAKOUT: Final = frozenset(
+    b"b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing menu meta "
+    b"nobr ol p pre ruby s small span strong strike sub sup table tt u ul var".split()
+)
+
+_BREAKOUT_ENDS: Final = frozenset({b"br", b"p"})
+
+_PIXEL_PLACES: Final = frozenset({b"body", b"html"})
+_STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space, at both ends
+_DROPPED: Final = str.maketrans("", "", "\t\n\r")
+_ENCODED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HtmlLink:
+    """One link of a body.
+
+    `value` is the span of the attribute's value with the quotes it has; `url` is what it means; `text` is the visible
+    text, white space folded, cut to 200 characters; `tag` is `"a"`, `"area"` or a VML name such as `"v:roundrect"`;
+    `tags` are the pairs of `ses:tags`; `opt_out` is OPT_OUT where the link or an element around it bears an opt-out.
+    """
+
+    value: Span
+    url: str
+    text: str
+    tag: str
+    tags: tuple[tuple[str, str], ...]
+    opt_out: SkipReason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HtmlScan:
+    """What one body holds; all spans are half-open byte offsets, sorted, and apart from each other.
+
+    `links` are in document order. `removals` are to be deleted in any case: our own attributes with the white space before
+    them. `open_trackers` are the `{{ses:openTracker}}` in the text. `pixel_at` is where a pixel goes: before the last
+    real `</body>`, else before the last real `</html>`, else at the end; None where nobody would load it (an empty body, a
+    frameset). `is_xhtml`: the doctype asks for `<img … />`.
+    """
+
+    links: tuple[HtmlLink, ...]
+    removals: tuple[Span, ...]
+    open_trackers: tuple[Span, ...]
+    pixel_at: int | None
+    is_xhtml: bool
+
+
+def find(body: bytes, *, charset: str = charsets.DEFAULT) -> HtmlScan:
+    """Find the links of an HTML body in a charset that ASCII is a part of; linear time, and never raises."""
+    return _Walk(body, charsets.codec(charset)).scan()
+
+
+def quote(url: str) -> bytes:
+    """Return the attribute value for a URL, in double quotes: `"http://a/?b&c"` gives `b'"http://a/?b&amp;c"'`."""
+    return b'"%b"' % url.translate(_ENCODED).encode("ascii", "xmlcharrefreplace")
+
+
+@dataclass(slots=True)
+class _Found:
+    """A link while the walk goes on: its text ends at the next link at the latest."""
+
+    tag: Tag
+    href: Span
+    tags: Span | None
+    opted_out: bool
+    text_end: int
+
+
+class _Walk:
+    """One pass over one body: `scan`, once."""
+
+    def __init__(self, body: bytes, codec: str) -> None:
+        self.body = body
+        self.low = body.lower()
+        self.codec = codec
+        self.end = len(body)  # of what is walked now: the body, or the mark-up in a comment
+        self.comment_end = 0  # of the comment that is walked inside; 0 outside of one
+        # Both are offsets, the next one last.
+        self.trackers = [match.start() for match in _OPEN_TRACKER.finditer(body)][::-1] if OPEN_TRACKER in body else []
+        self.hints = htmlattributes.hints(self.low)[::-1]
+        self.elements = OpenElements() if self.hints else None
+        self.is_skipping = not self.hints and not self.trackers
+        self.found: list[_Found] = []
+        self.open_link: _Found | None = None
+        self.removals: list[Span] = []
+        self.open_trackers: list[Span] = []
+        self.foreign = b""  # b"svg" or b"math" while in one
+        self.foreign_depth = 0
+        self.pixel_places: dict[bytes, int] = {}
+        self.has_body = False
+        self.is_frameset = False
+        self.is_xhtml = False
+
+    def scan(self) -> HtmlScan:
+        """Walk through the body and say what was found."""
+        end = self._run()
+        places = self.pixel_places
+        has_pixel = not self.is_frameset and bool(self.body.strip())
+        return HtmlScan(
+            links=tuple(map(self._link, self.found)),
+            removals=tuple(sorted(self.removals)),
+            open_trackers=tuple(self.open_trackers),
+            pixel_at=places.get(b"body", places.get(b"html", end)) if has_pixel else None,
+            is_xhtml=self.is_xhtml,
+        )
+
+    def _run(self) -> int:
+        """Walk, and return where the walk ended: what begins and never ends hides all that follows it, as in browsers."""
+        low = self.low
+        pos = 0
+        matches = htmltokens.candidates(low) if self.is_skipping else htmltokens.every(low, 0)
+        while match := next(matches, None):
+            at = match.start()
+            if at >= self.end:
+                pos = self._leave_comment()
+            while pos <= at:
+                pos = htmltokens.reach(low, pos, at, self.end) if self.is_skipping else at
+                if pos > at:
+                    break
+                tag = htmltokens.tag_at(low, pos, self.end)
+                behind = self._declaration(pos) if tag is None else self._tag(tag, pos)
+                if behind >= 0:
+                    pos = behind
+                elif self.comment_end:
+                    self._settle_trackers(pos, self.end)
+                    pos = self.end
+                else:
+                    self._finish(pos)
+                    return pos
+            if self.foreign and self.is_skipping:
+                self.is_skipping = False
+                matches = htmltokens.every(low, pos)
+        if self.comment_end:
+            self._leave_comment()
+        self._finish(len(low))
+        return len(low)
+
+    def _finish(self, pos: int) -> None:
+        self._settle_trackers(pos, len(self.low))
+        self._close_link(pos)
+
+    def _link(self, found: _Found) -> HtmlLink:
+        body, tag = self.body, found.tag
+        if tag.name == b"area":
+            text = alt_text(body, self.low, tag, self.codec)
+        else:
+            text = visible_text(body, self.low, tag, found.text_end, self.codec)
+        url = htmlattributes.value(body, found.href, self.codec)
+        if not url.isprintable():
+            url = url.translate(_DROPPED)
+        return HtmlLink(
+            value=found.href,
+            url=url.strip(_STRIPPED),
+            text=text,
+            tag=tag.name.decode("ascii"),
+            tags=htmlattributes.link_tags(htmlattributes.value(body, found.tags, self.codec)) if found.tags else (),
+            opt_out=SkipReason.OPT_OUT if found.opted_out else None,
+        )
+
+    def _declaration(self, pos: int) -> int:
+        """Pass what is no tag, or enter it if Outlook takes it for mark-up; return where the walk goes on, or -1."""
+        low = self.low
+        behind = htmltokens.declaration_end(low, pos, self.end, in_foreign=bool(self.foreign))
+        if behind > pos + 1:
+            if low.startswith(b"<!--[if", pos) and not self.comment_end and (inside := self._conditional(pos, behind)):
+                behind = inside
+            elif low.startswith(b"<!doctype", pos):
+                self.is_xhtml = self.is_xhtml or _XHTML.match(low, pos, behind) is not None
+            self._settle_trackers(pos, behind)
+        return behind
+
+    def _conditional(self, pos: int, end: int) -> int:
+        """Enter a conditional comment that Outlook reads and that is closed as it should be; 0 where it is not."""
+        condition = _CONDITION.match(self.low, pos, end)
+        if condition is None or not any(word in condition[1] for word in _OUTLOOK):
+            return 0
+        last = self.low.rfind(_ENDIF, condition.end(), end)
+        if last < 0 or not _COMMENT_END.fullmatch(self.low, last + len(_ENDIF), end):
+            return 0
+        self._settle_trackers(pos, condition.end())
+        self.end, self.comment_end = last, end
+        return condition.end()
+
+    def _leave_comment(self) -> int:
+        self._settle_trackers(self.end, self.comment_end)
+        self._close_link(self.end)
+        pos, self.end, self.comment_end = self.comment_end, len(self.low), 0
+        return pos
+
+    def _tag(self, tag: Tag, pos: int) -> int:
+        """Take in a tag; return where the walk goes on, -1 where nothing can follow."""
+        if tag.end < 0:
+            return -1
+        if self.trackers:
+            self._settle_trackers(pos, tag.end)
+        if tag.is_end:
+            self._end_tag(tag.name, pos)
+        else:
+            self._start_tag(tag, pos)
+            if tag.name in RAW_TEXT and not self.foreign:
+                behind = htmltokens.raw_text_end(self.low, tag.name, tag.end, self.end)
+                self._settle_trackers(pos, behind)
+                return behind
+        return tag.end
+
+    def _start_tag(self, tag: Tag, pos: int) -> None:
+        name = tag.name
+        if self.foreign or name in _FOREIGN:
+            self._enter_foreign(tag)
+        meaning = self._read(tag)
+        if name in _LINKS and not self.foreign:
+            self._close_link(pos)
+            if meaning.href:
+                opted_out = meaning.opted_out or (self.elements is not None and self.elements.opted_out)
+                self.open_link = _Found(tag, meaning.href, meaning.tags, opted_out, tag.end)
+                self.found.append(self.open_link)
+        if self.elements:
+            self.elements.start(name, opted_out=meaning.opted_out)
+        if not self.comment_end:
+            self.has_body = self.has_body or name == b"body"
+            self.is_frameset = self.is_frameset or (name == b"frameset" and not self.has_body)
+
+    def _read(self, tag: Tag) -> Meaning:
+        """Read the attributes of a tag, as far as anything is in them."""
+        has_hint = bool(self.hints) and self._has_hint(tag)
+        if not has_hint and tag.name not in _LINKS:
+            return NOTHING
+        if not has_hint and (href := htmltokens.simple_href(self.low, tag)):
+            return Meaning(href=href)
+        meaning = htmlattributes.read(self.low, tag)
+        self.removals += meaning.removals
+        return meaning
+
+    def _end_tag(self, name: bytes, pos: int) -> None:
+        if self.elements:
+            self.elements.end(name)
+        if self.foreign:
+            self._leave_foreign(name)
+        elif not self.comment_end and name in _PIXEL_PLACES:
+            self.pixel_places[name] = pos
+
+    def _enter_foreign(self, tag: Tag) -> None:
+        if self.foreign and tag.name in _BREAKOUT:
+            self.foreign = b""
+        elif tag.name == (self.foreign or tag.name) and not self.low.endswith(b"/>", tag.name_end, tag.end):
+            self.foreign_depth = self.foreign_depth + 1 if self.foreign else 1
+            self.foreign = tag.name
+
+    def _leave_foreign(self, name: bytes) -> None:
+        if name == self.foreign:
+            self.foreign_depth -= 1
+        if not self.foreign_depth or name in _BREAKOUT_ENDS:
+            self.foreign = b""
+
+    def _close_link(self, pos: int) -> None:
+        if self.open_link:
+            self.open_link.text_end = max(pos, self.open_link.text_end)
+            self.open_link = None
+
+    def _has_hint(self, tag: Tag) -> bool:
+        while self.hints and self.hints[-1] < tag.name_end:
+            self.hints.pop()
+        return bool(self.hints) and self.hints[-1] < tag.end
+
+    def _settle_trackers(self, start: int, end: int) -> None:
+        """Decide on those before `start`, which stand in text, and drop those up to `end`, which do not."""
+        while self.trackers and self.trackers[-1] < end:
+            at = self.trackers.pop()
+            if at < start:
+                spans = self.removals if self.comment_end else self.open_trackers
+                spans.append((at, at + len(OPEN_TRACKER)))

@@ -1,0 +1,40 @@
+"""Line ends: what leaves this room holds CRLF and nothing else that a peer could take for a line end.
+
+Settled once, at acceptance, before anything is located or signed, so every offset and every signature is of the bytes
+that go on the wire. A relay that reads one line end and writes another lets a peer see a second message inside the
+first (SMTP smuggling); here a bare LF becomes CRLF, a bare CR becomes a space, and NUL is refused.
+
+Does not un-stuff dots and does not find the end of DATA: the listener does. Does not shorten long lines.
+
+Standards: RFC 5321 §2.3.8 (CR and LF only together, as line end), §4.5.2; RFC 5322 §2.3; RFC 2045 §2.7 and §2.8.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+Mode = Literal["normalize", "reject"]
+
+
+class LineEndFault(StrEnum):
+    """Why a message is refused for its line ends; the value is for logs."""
+
+    NUL = "nul"
+    """It holds a NUL, which ends the text for some readers: `550 5.6.0` in either mode."""
+    BARE_LINE_END = "bare_line_end"
+    """It holds a CR without LF or an LF without CR, and the mode is `reject`."""
+
+
+def settle(raw: bytes, mode: Mode = "normalize") -> bytes | LineEndFault:
+    r"""Return the message with CRLF line ends only: `b"a\nb\rc"` gives `b"a\r\nb c"`; or say why it is refused.
+
+    The message itself is returned where nothing is wrong. Linear, at memory speed.
+    """
+    if b"\0" in raw:
+        return LineEndFault.NUL
+    pairs = raw.count(b"\r\n")
+    if raw.count(b"\n") == pairs and raw.count(b"\r") == pairs:
+        return raw
+    if mode == "reject":
+        return LineEndFault.BARE_LINE_END
+    # Once the pairs are gone every CR is bare; the CR before a pair (CR CR LF) is one of them.
+    return raw.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")

@@ -1,0 +1,275 @@
+"""The plan of a message's copies: which parts are edited and where, with a slot for each token.
+
+Made once a message; rendering a copy then costs its tokens and the lines they stand in. Owns the numbers of the links
+and the reason for everything that is left as it was. Does not choose the parts (`selection.py`), does not judge a URL
+(`linkrules.py`), and changes nothing: `render.py` does.
+
+Theory:
+    An edit is found in the decoded body and applied in the encoded one (`splices.py`). Links count from 0 over all that
+    are wrapped: HTML first, in the order of the message, then text, as SES does; with the cap, the text goes first.
+    A button drawn for Outlook (VML) and the anchor that other programs show in its place are one link.
+
+Limits: `tracker.contract.token.MAX_URL_BYTES` of a URL.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from relay.core import bodies, html, linkrules, mime, selection, text
+from relay.core.bodies import OpenBody, PartEdit
+from relay.core.linkrules import LinkRules, LinkVerdict
+from relay.core.mime import Part
+from relay.core.reasons import SkipReason
+from relay.core.splices import Slot, SlotKind, Span, Splice
+from tracker.contract.token import MAX_LINK_INDEX, MAX_URL_BYTES
+
+MAX_SHOWN_URL: Final = 500
+"""Characters of a URL in a skip: a `data:` URL may hold a whole picture."""
+
+_STALE_WHEN_CHANGED: Final = ("Content-MD5", "Content-Length")
+_ANGLES: Final = re.compile(r"<([^<>]*)>")
+_WHITE: Final = re.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteOptions:
+    """What is done to a message; stored with it, so that a copy sent days later is the copy that was planned.
+
+    `leave` is set where nothing of the message may be touched, whatever the rest says.
+    """
+
+    open_tracking: bool
+    html_links: bool
+    text_links: bool
+    max_links: int
+    rules: LinkRules
+    leave: SkipReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link that is wrapped. `section` is that of its part (`"1.2"`), `tags` are the pairs of `ses:tags`."""
+
+    index: int
+    part: Literal["html", "text"]
+    section: str
+    url: str
+    text: str
+    tags: tuple[tuple[str, str], ...]
+    redact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skip:
+    """A link, or a part (`url` None), that is left as it was; of a URL that must not be stored, what may be."""
+
+    section: str
+    url: str | None
+    text: str
+    reason: SkipReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewritePlan:
+    """All that is done to `message`. `parts` are in the order of the message, `cuts` are fields that become untrue.
+
+    `reason` is set where the whole message is left untouched, `pixel` where a pixel is added.
+    """
+
+    message: bytes
+    links: tuple[Link, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    pixel: bool = False
+    reason: SkipReason | None = None
+    cuts: tuple[Span, ...] = ()
+    parts: tuple[PartEdit, ...] = ()
+
+
+def make(message: bytes, options: RewriteOptions) -> RewritePlan:
+    """Plan the copies of a message whose line ends are settled. Linear, never raises on what mail may hold."""
+    if options.leave is not None:
+        return RewritePlan(message=message, reason=options.leave)
+    root = mime.scan(message)
+    if isinstance(root, SkipReason):
+        return RewritePlan(message=message, reason=root)
+    chosen = selection.select(root)
+    if isinstance(chosen, SkipReason):
+        return RewritePlan(message=message, reason=chosen)
+    rules = replace(options.rules, untouchable=options.rules.untouchable | _unsubscribe_urls(root))
+    planner = _Planner(options=options, rules=rules)
+    planner.skips += [Skip(section=part.section, url=None, text="", reason=reason) for part, reason in chosen.left]
+    opened = [body for part in chosen.edited if (body := planner.open(message, part)) is not None]
+    planner.plan_html([body for body in opened if body.is_html], chosen.pixel_scope)
+    planner.plan_text([body for body in opened if not body.is_html])
+    edits = [edit for body in opened if (edit := bodies.close(body)) is not None]
+    changed = {edit.section for edit in edits}
+    return RewritePlan(
+        message=message,
+        links=tuple(planner.links),
+        skips=tuple(planner.skips),
+        pixel=planner.has_pixel,
+        cuts=tuple(_stale_fields(root, changed)),
+        parts=tuple(edits),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Planner:
+    options: RewriteOptions
+    rules: LinkRules
+    links: list[Link] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    opted_out: set[str] = field(default_factory=set)
+    has_pixel: bool = False
+
+    def open(self, message: bytes, part: Part) -> OpenBody | None:
+        """Decode a part for scanning; None, with a skip, where that cannot be done without doubt."""
+        opened = bodies.open_part(message, part)
+        if isinstance(opened, SkipReason):
+            self.skips.append(Skip(section=part.section, url=None, text="", reason=opened))
+            return None
+        return opened
+
+    def plan_html(self, opened: Sequence[OpenBody], pixel_scope: frozenset[str]) -> None:
+        """Plan the links of every HTML part, what is removed from it, and one pixel for the message."""
+        scans = [(body, html.find(body.text, charset=body.charset)) for body in opened]
+        for body, scan in scans:
+            body.splices += [Splice(*span) for span in scan.removals]
+            self.opted_out.update(link.url for link in scan.links if link.opt_out)
+            if self.options.html_links:
+                self._wrap_html(body, scan.links)
+        self._place_pixel(scans, pixel_scope)
+
+    def plan_text(self, opened: Sequence[OpenBody]) -> None:
+        """Plan the links of every text part; a URL that was opted out in HTML is left there too."""
+        for body in opened:
+            part = body.part
+            scan = text.find(body.text, charset=body.charset, flowed=part.is_flowed, delsp=part.has_delsp)
+            body.splices += [Splice(*span) for span in (*scan.open_trackers, *scan.removals)]
+            if not self.options.text_links:
+                continue
+            for _, url, reason in scan.left:
+                self._skip(body, url, "", reason)
+            for link in scan.links:
+                opt_out = link.opt_out or (SkipReason.OPT_OUT if link.url in self.opted_out else None)
+                index = self._add(body, link.url, "", (), opt_out)
+                if index is not None:
+                    body.splices.append(Splice(*link.span, (Slot(SlotKind.TEXT_LINK, index),)))
+
+    def _wrap_html(self, body: OpenBody, found: Sequence[html.HtmlLink]) -> None:
+        twins = _twins(found)
+        indices: dict[int, int | None] = {}
+        for number, link in enumerate(found):
+            shown_number = twins.get(number, number)
+            if shown_number not in indices:
+                shown = found[shown_number]
+                indices[shown_number] = self._add(
+                    body, shown.url, shown.text, shown.tags, shown.opt_out or link.opt_out
+                )
+            index = indices[shown_number]
+            if index is not None:
+                body.splices.append(Splice(*link.value, (Slot(SlotKind.HTML_LINK, index),)))
+
+    def _add(
+        self, body: OpenBody, url: str, shown: str, tags: tuple[tuple[str, str], ...], opt_out: SkipReason | None
+    ) -> int | None:
+        """Number a link that may be wrapped; record why another may not."""
+        verdict = self._judge(url, shown, opt_out)
+        if verdict.reason is not None:
+            self._skip(body, url, shown, verdict.reason)
+            return None
+        index = len(self.links)
+        self.links.append(
+            Link(
+                index=index,
+                part="html" if body.is_html else "text",
+                section=body.part.section,
+                url=url,
+                text=shown,
+                tags=tags,
+                redact=verdict.redact,
+            )
+        )
+        return index
+
+    def _judge(self, url: str, shown: str, opt_out: SkipReason | None) -> LinkVerdict:
+        verdict = linkrules.judge(url, self.rules, text=shown, opt_out=opt_out)
+        if not verdict.wrap:
+            return verdict
+        if len(url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+            return LinkVerdict(wrap=False, reason=SkipReason.TOO_LONG)
+        if len(self.links) >= min(self.options.max_links, MAX_LINK_INDEX + 1):
+            return LinkVerdict(wrap=False, reason=SkipReason.MAX_LINKS)
+        return verdict
+
+    def _skip(self, body: OpenBody, url: str, shown: str, reason: SkipReason) -> None:
+        self.skips.append(Skip(section=body.part.section, url=_storable(url, reason), text=shown, reason=reason))
+
+    def _place_pixel(self, scans: Sequence[tuple[OpenBody, html.HtmlScan]], scope: frozenset[str]) -> None:
+        """Put the pixel at the first placeholder, else at its place in the last HTML of the scope; drop the others."""
+        wanted = self.options.open_tracking
+        for body, scan in scans:
+            for start, end in scan.open_trackers:
+                body.splices.append(Splice(start, end, (_pixel(scan),) if wanted else ()))
+                self.has_pixel |= wanted
+                wanted = False
+        places = [(body, scan) for body, scan in scans if scan.pixel_at is not None and body.part.section in scope]
+        if wanted and places:
+            body, scan = places[-1]
+            at = scan.pixel_at or 0
+            if at == len(body.text) and body.text.endswith(b"\r\n"):
+                at -= 2  # a message ends with a line end
+            body.splices.append(Splice(at, at, (_pixel(scan),)))
+            self.has_pixel = True
+
+
+def _pixel(scan: html.HtmlScan) -> Slot:
+    return Slot(SlotKind.XHTML_PIXEL if scan.is_xhtml else SlotKind.PIXEL)
+
+
+def _twins(found: Sequence[html.HtmlLink]) -> dict[int, int]:
+    """Pair each VML link with the anchor of the same URL: the next one, else the last before it."""
+    twins: dict[int, int] = {}
+    for numbers in (range(len(found)), range(len(found) - 1, -1, -1)):  # the second pass, backwards, wins
+        anchors: dict[str, int] = {}
+        for number in numbers:
+            link = found[number]
+            if ":" not in link.tag:
+                anchors[link.url] = number
+            elif link.url in anchors:
+                twins[number] = anchors[link.url]
+    return twins
+
+
+def _storable(url: str, reason: SkipReason) -> str:
+    """Return what may be kept of a URL that is left: no password at all, nothing of a login link but its path."""
+    if reason is SkipReason.USERINFO:
+        return ""
+    if reason is SkipReason.SENSITIVE:
+        url = re.split(r"[?#]", url, maxsplit=1)[0]
+    return url[:MAX_SHOWN_URL]
+
+
+def _unsubscribe_urls(root: Part) -> frozenset[str]:
+    """Return the targets of List-Unsubscribe (RFC 2369 §3.2, RFC 8058): reached directly or not at all."""
+    values = root.header.values("List-Unsubscribe")
+    return frozenset(_WHITE.sub("", url) for value in values for url in _ANGLES.findall(value))
+
+
+def _stale_fields(root: Part, changed: set[str]) -> list[Span]:
+    """Return the fields of changed parts, and of the parts around them, that are no longer true."""
+    around = {section[:end] for section in changed for end in _prefix_ends(section)}
+    spans = [
+        (found.start, found.end)
+        for part in root.walk()
+        if part.section in changed or part.section in around
+        for name in _STALE_WHEN_CHANGED
+        for found in part.header.find(name)
+    ]
+    return sorted(spans)
+
+
+def _prefix_ends(section: str) -> list[int]:
+    return [0, *(end for end, character in enumerate(section) if character == ".")]

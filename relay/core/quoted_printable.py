@@ -1,0 +1,215 @@
+"""Quoted-printable, spliced: only the lines that an edit touches are encoded again, all others keep their bytes.
+
+Decoding and encoding a whole part again would change its every line and take the greatest share of the time that a
+copy costs.
+
+Standards: RFC 2045 §6.7, rules 1 to 5. White space at the end of a line is no part of the text (rule 3). What is no
+encoding (`=ZZ`) stands for itself, as most readers have it.
+
+Theory:
+    Of a clean body the decoded length of a stretch of whole lines is its length less two for every `=` and one more for
+    every soft break: counting, which is fast, gives landmarks that lead from an offset in the text to its line. A body
+    whose text is not as long as counting says, or that has white space before a line end, is decoded line by line, and
+    every line is a landmark.
+"""
+
+from binascii import a2b_qp, b2a_qp
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from relay.core.splices import Piece, Span, Splice
+
+MAX_LINE: Final = 76
+
+_STRIDE: Final = 1024  # bytes between landmarks: a dozen lines to walk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Lines that are encoded again: their `span` in the encoded body, without the last line end, and their text.
+
+    `ends_soft` where the last one goes on in the next.
+    """
+
+    span: Span
+    pieces: tuple[Piece, ...]
+    ends_soft: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One encoded line and its text, both without the line end; `following` is where the text of the next begins."""
+
+    encoded: Span
+    text: Span
+    following: int
+    is_soft: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class _Group:
+    """Splices whose lines overlap."""
+
+    first: _Line
+    last: _Line
+    splices: list[Splice]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted:
+    """A quoted-printable body: its text, and where landmark lines begin in either."""
+
+    encoded: bytes
+    text: bytes
+    encoded_starts: Sequence[int]
+    text_starts: Sequence[int]
+
+    def runs(self, splices: Iterable[Splice]) -> list[Run]:
+        """Turn splices of the text (sorted, disjoint) into the runs of encoded lines that they touch."""
+        groups: list[_Group] = []
+        for splice in splices:
+            known = groups[-1].last if groups else None
+            first = self._line_at(splice.start, known)
+            last = self._line_at(max(splice.start, splice.end - 1), first)
+            if splice.end > last.text[1]:
+                last = self._line_from(last.encoded[1] + 2, last.following)  # the splice takes the line end with it
+            if first != known:
+                groups.append(_Group(first=first, last=last, splices=[]))
+            groups[-1].last = last
+            groups[-1].splices.append(splice)
+        return [self._run(group) for group in groups]
+
+    def _run(self, group: _Group) -> Run:
+        position = group.first.text[0]
+        pieces: list[Piece] = []
+        for splice in group.splices:
+            pieces += (self.text[position : splice.start], *splice.pieces)
+            position = splice.end
+        return Run(
+            span=(group.first.encoded[0], group.last.encoded[1]),
+            pieces=(*pieces, self.text[position : group.last.text[1]]),
+            ends_soft=group.last.is_soft,
+        )
+
+    def _line_at(self, offset: int, known: _Line | None) -> _Line:
+        """Return the line that the byte of the text at `offset` comes from; the last line for its end.
+
+        `known` is a line that is not behind it: walking on from there reads no line twice, however many are asked for.
+        """
+        if known is not None and offset < known.following:
+            return known
+        landmark = bisect_right(self.text_starts, offset) - 1
+        start, at = self.encoded_starts[landmark], self.text_starts[landmark]
+        if known is not None and start < known.encoded[0]:
+            start, at = known.encoded[0], known.text[0]
+        while (end := self.encoded.find(b"\r\n", start)) >= 0:
+            following = at + _size_with_end(self.encoded[start:end])
+            if offset < following:
+                break
+            start, at = end + 2, following
+        return self._line_from(start, at)
+
+    def _line_from(self, start: int, at: int) -> _Line:
+        """Return the line that begins at `start` of the body and `at` of the text."""
+        end = self.encoded.find(b"\r\n", start)
+        is_last = end < 0
+        end = len(self.encoded) if is_last else end
+        line = self.encoded[start:end]
+        text_end = at + len(_decode_line(line))
+        following = text_end + 1 if is_last else at + _size_with_end(line)
+        return _Line(encoded=(start, end), text=(at, text_end), following=following, is_soft=_is_soft(line))
+
+
+def decode(encoded: bytes) -> Quoted:
+    """Decode a body; linear, never raises."""
+    text = a2b_qp(encoded)
+    encoded_starts, text_starts, size = _landmarks(encoded)
+    # Whatever is no encoding decodes to more than counting says, never to less.
+    if size != len(text) or _has_white_line_ends(encoded):
+        lines = encoded.split(b"\r\n")
+        decoded = [_decode_line(line) + (b"" if _is_soft(line) else b"\r\n") for line in lines[:-1]]
+        text = b"".join([*decoded, _decode_line(lines[-1])])
+        encoded_starts = list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0))
+        text_starts = list(accumulate(map(len, decoded), initial=0))
+    return Quoted(encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts)
+
+
+def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
+    r"""Encode text whose line ends are CRLF; every other control byte, bare CR and LF among them, is encoded.
+
+    No line is longer than 76. With `ends_soft` the last one ends with `=`, to go on in what follows.
+    """
+    encoded = b"\r\n".join([_encode_line(line) for line in text.split(b"\r\n")])
+    return _soften(encoded) if ends_soft else encoded
+
+
+def _landmarks(encoded: bytes) -> tuple[list[int], list[int], int]:
+    """Count where some lines of a clean body begin, in the body and in the text, and how long the text is."""
+    encoded_starts, text_starts = [0], [0]
+    size = 0
+    position, length = 0, len(encoded)
+    while position < length:
+        line_end = encoded.find(b"\r\n", position + _STRIDE)
+        end = length if line_end < 0 else line_end + 2
+        size += end - position - 2 * encoded.count(b"=", position, end) - encoded.count(b"=\r\n", position, end)
+        position = end
+        if line_end >= 0:
+            encoded_starts.append(end)
+            text_starts.append(size)
+    return encoded_starts, text_starts, size + encoded.endswith(b"=")
+
+
+def _has_white_line_ends(encoded: bytes) -> bool:
+    if b" \r\n" in encoded or encoded.endswith((b" ", b"\t")):
+        return True
+    return b"\t" in encoded and b"\t\r\n" in encoded
+
+
+def _encode_line(line: bytes) -> bytes:
+    if b"\n" in line:
+        return _encode_stray_line_feeds(line)
+    return b2a_qp(line, istext=False).replace(b"\n", b"\r\n")
+
+
+def _encode_stray_line_feeds(line: bytes) -> bytes:
+    """Encode a line with bare LF, before which `b2a_qp` makes lines of 77."""
+    pieces: list[bytes] = []
+    width = 0
+    for behind, octet in enumerate(line, 1):
+        is_plain = behind < len(line) if octet in b"\t " else 0x21 <= octet <= 0x7E and octet != 0x3D
+        code = bytes([octet]) if is_plain else b"=%02X" % octet
+        if width + len(code) >= MAX_LINE:
+            pieces.append(b"=\r\n")
+            width = 0
+        pieces.append(code)
+        width += len(code)
+    return b"".join(pieces)
+
+
+def _soften(encoded: bytes) -> bytes:
+    """Add the soft break, before which a full line must give up its last character."""
+    last = encoded[encoded.rfind(b"\n") + 1 :]
+    if len(last) < MAX_LINE:
+        return encoded + b"="
+    cut = 3 if last[-3:-2] == b"=" else 1
+    return encoded[:-cut] + b"=\r\n" + encoded[-cut:] + b"="
+
+
+def _is_soft(line: bytes) -> bool:
+    line = line.rstrip(b" \t")
+    return line.endswith(b"=") and not line.endswith(b"==")
+
+
+def _size_with_end(line: bytes) -> int:
+    """Return how long the text of a line is that another follows."""
+    if b"=" in line or line.endswith((b" ", b"\t")):
+        return len(_decode_line(line)) + (0 if _is_soft(line) else 2)
+    return len(line) + 2
+
+
+def _decode_line(line: bytes) -> bytes:
+    line = line.rstrip(b" \t")
+    return a2b_qp(line[:-1] if _is_soft(line) else line)

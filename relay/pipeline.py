@@ -1,0 +1,162 @@
+"""THE ORDER OF STEPS for one message; the file to read first.
+
+    the client's final dot
+      1  prepare   line ends, loop check, control headers, policy, Received, plan: pure (relay/core/prepare.py)
+      2  record    ids drawn, the facts of every later event gathered
+      3  put       one spool file, fsynced, renamed, its folder fsynced        failure: 451, nothing is kept
+      4  queue     the runner is told; it journals the acceptance, makes the copies and sends them
+      5  250       only now
+
+    the runner, once for each copy and attempt
+      6  copy_of   tokens sealed, slices put together (relay/core/copies.py)
+
+Does not talk SMTP, does not touch a disk, does not know an upstream: all three are handed in.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from relay.core import plan as plans
+from relay.core import reply
+from relay.core.copies import CopyMint, copy_of
+from relay.core.facts import facts_of
+from relay.core.plan import RewriteOptions, RewritePlan
+from relay.core.prepare import Prepared, Site, prepare
+from relay.core.reply import Reply
+from relay.core.submission import Submission
+from relay.spool.entry import SpoolEntry
+from tracker.contract.events import CopyFacts
+from tracker.contract.ids import COPY_SUFFIX_BYTES, RANDOM_BYTES_OF_MESSAGE_ID, CopyId, MessageId
+from tracker.contract.ports import Clock, Entropy
+from tracker.contract.settings import Settings
+from tracker.contract.token import TokenKeys, day_of
+
+OFF_LOOP_BYTES: Final = 256 * 1024
+"""A larger message is prepared in a thread: planning it takes longer than everybody else should wait."""
+CACHED_PLAN_BYTES: Final = 32 * 1024 * 1024
+"""Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
+
+Put = Callable[[SpoolEntry, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the pipeline asks of the world. `put` returns when the message is safe, else raises OSError."""
+
+    settings: Callable[[], Settings]
+    keys: Callable[[], TokenKeys]
+    put: Put
+    queue: Callable[[SpoolEntry], None]
+    clock: Clock
+    entropy: Entropy
+
+
+class Pipeline:
+    """Takes submissions, gives replies; gives copies of what was taken."""
+
+    def __init__(self, site: Site, ports: Ports) -> None:
+        """Wire it; nothing is opened or started."""
+        self._site = site
+        self._ports = ports
+        self._plans = _PlanCache(CACHED_PLAN_BYTES)
+
+    async def accept(self, submission: Submission) -> Reply:
+        """Take responsibility for a message, or refuse it.
+
+        Raises:
+            OSError: the message could not be made safe; nothing is kept and the client is told to try again.
+        """
+        settings = self._ports.settings()
+        now = self._ports.clock()
+        entropy = self._ports.entropy
+        message_id = MessageId.make(unix_ms=int(now.timestamp() * 1000), entropy=entropy(RANDOM_BYTES_OF_MESSAGE_ID))
+        prepared = await self._prepare(submission, settings, message_id)
+        if isinstance(prepared, Reply):
+            return prepared
+        copies = self._copy_ids(message_id, len(submission.envelope.recipients))
+        accepted = facts_of(submission, prepared, message_id=message_id, copies=copies, at=now)
+        entry = SpoolEntry(
+            accepted=accepted,
+            reverse_path=accepted.facts.source,
+            recipients=tuple(map(str, submission.envelope.recipients)),
+            upstream=accepted.facts.upstream,
+            rewrite=prepared.options,
+            base_url=settings.base_url,
+            key_id=self._ports.keys().minting(now),
+            body_8bit=not prepared.message.isascii(),
+            smtputf8=submission.envelope.smtputf8,
+        )
+        await self._ports.put(entry, prepared.message)
+        if prepared.plan is not None and prepared.options is not None:
+            self._plans.keep(message_id, prepared.options, prepared.plan)
+        self._ports.queue(entry)
+        return reply.queued(str(message_id))
+
+    def copy_of(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
+        """Return what recipient number `row` of a spooled message gets: the same bytes at every call."""
+        if entry.rewrite is None:
+            return [message]
+        copy = entry.accepted.copies[row]
+        options = _narrowed(entry.rewrite, copy)
+        plan = self._plans.get(entry.id, options)
+        if plan is None:
+            plan = plans.make(message, options)
+            self._plans.keep(entry.id, options, plan)
+        mint = CopyMint(
+            keys=self._ports.keys(),
+            key_id=entry.key_id,
+            base_url=entry.base_url,
+            copy=copy.copy,
+            day=day_of(entry.accepted.facts.accepted_at),
+        )
+        return copy_of(plan, mint)
+
+    async def _prepare(self, submission: Submission, settings: Settings, message_id: MessageId) -> Prepared | Reply:
+        work = partial(prepare, submission, site=self._site, settings=settings, message_id=message_id)
+        if len(submission.message) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(work)
+        return work()
+
+    def _copy_ids(self, message_id: MessageId, count: int) -> tuple[CopyId, ...]:
+        """Draw an id for each copy; no two of a message are the same."""
+        suffixes: dict[bytes, None] = {}
+        while len(suffixes) < count:
+            suffixes[self._ports.entropy(COPY_SUFFIX_BYTES)] = None
+        return tuple(CopyId(message_id, suffix) for suffix in suffixes)
+
+
+class _PlanCache:
+    """Plans by message and options, the oldest dropped when their messages pass a number of bytes together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._plans: OrderedDict[tuple[MessageId, RewriteOptions], RewritePlan] = OrderedDict()
+
+    def get(self, message: MessageId, options: RewriteOptions) -> RewritePlan | None:
+        return self._plans.get((message, options))
+
+    def keep(self, message: MessageId, options: RewriteOptions, plan: RewritePlan) -> None:
+        if (message, options) in self._plans or len(plan.message) > self._limit_bytes:
+            return
+        self._plans[message, options] = plan
+        self._bytes += len(plan.message)
+        while self._bytes > self._limit_bytes:
+            _, dropped = self._plans.popitem(last=False)
+            self._bytes -= len(dropped.message)
+
+
+def _narrowed(options: RewriteOptions, copy: CopyFacts) -> RewriteOptions:
+    """Return the options of one copy: what the message allows, without what its recipient's header took away."""
+    if copy.opens and copy.clicks:
+        return options
+    return replace(
+        options,
+        open_tracking=options.open_tracking and copy.opens,
+        html_links=options.html_links and copy.clicks,
+        text_links=options.text_links and copy.clicks,
+    )

@@ -1,0 +1,142 @@
+"""May this URL be tracked? Every reason code of a link, and what is wrapped for all its looks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core.linkrules import LinkRules, LinkVerdict, host_of, is_sensitive, judge
+from relay.core.reasons import SkipReason
+
+_RULES = LinkRules(
+    own_hosts=frozenset({"trace.shop.example", "127.0.0.1:8080"}),
+    skip_hosts=("*.bank.example", "Pay.Example"),
+    untouchable=frozenset({"https://shop.example/leave?id=1"}),
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://shop.example",
+        "HTTPS://Shop.Example/a",
+        "http://shop.example:8080/a?b=c&d=e#f",
+        "https://[2001:db8::1]:443/",
+        "https://bücher.example/ä",
+        "https://shop.example./",
+        "https://shop.example/a b|c{d}",
+        "https://shop.example/?u=mailto:ana@client.example",
+        "https://shop.example/100%%",
+        "https://shop.example/{}",
+        "http://127.0.0.1:9999/",
+        "https://shop.example/leave?id=2",
+        "https://bank.example/",
+        "https://notrace.shop.example/",
+    ],
+)
+def test_a_web_link_is_wrapped_as_it_stands(url: str) -> None:
+    """Ports, literals, IDN, fragments and characters that RFC 3986 does not allow are all the author's business."""
+    assert judge(url, _RULES) == LinkVerdict(wrap=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mailto:ana@client.example", SkipReason.SCHEME),
+        ("tel:+123", SkipReason.SCHEME),
+        ("javascript:alert(1)", SkipReason.SCHEME),
+        ("ftp://shop.example/", SkipReason.SCHEME),
+        ("shop-app://open", SkipReason.SCHEME),
+        ("", SkipReason.RELATIVE),
+        ("#top", SkipReason.RELATIVE),
+        ("//shop.example/a", SkipReason.RELATIVE),
+        ("a/b", SkipReason.RELATIVE),
+        ("www.shop.example", SkipReason.RELATIVE),
+        ("https:", SkipReason.NO_HOST),
+        ("https:///a", SkipReason.NO_HOST),
+        ("https://?x", SkipReason.NO_HOST),
+        ("https://shop.example:99999/", SkipReason.NO_HOST),
+        ("https://shop.example:a/", SkipReason.NO_HOST),
+        ("https://[::1/", SkipReason.NO_HOST),
+        ("https://sh op.example/", SkipReason.NO_HOST),
+        ("https://user:pass@shop.example/", SkipReason.USERINFO),
+        ("https://shop.example\\@evil.example/", None),
+        ("https://shop.example@evil.example/", SkipReason.USERINFO),
+        ("https://shop.example/\r\nX: y", SkipReason.CONTROL_CHARACTER),
+        ("https://shop.example/\udcff", SkipReason.CONTROL_CHARACTER),
+        ("{{link}}", SkipReason.PLACEHOLDER),
+        ("https://shop.example/?n={{name}}", SkipReason.PLACEHOLDER),
+        ("https://shop.example/*|ID|*", SkipReason.PLACEHOLDER),
+        ("https://shop.example/%%id%%", SkipReason.PLACEHOLDER),
+        ("https://shop.example/{% url %}", SkipReason.PLACEHOLDER),
+        ("https://shop.example/<%= id %>", SkipReason.PLACEHOLDER),
+        ("https://shop.example/[[id]]", SkipReason.PLACEHOLDER),
+        ("https://shop.example/${id}", SkipReason.PLACEHOLDER),
+        ("https://trace.shop.example/l/x", SkipReason.OWN_HOST),
+        ("https://TRACE.shop.example.:443/l/x", SkipReason.OWN_HOST),
+        ("http://127.0.0.1:8080/l/x", SkipReason.OWN_HOST),
+        ("https://a.bank.example/", SkipReason.EXCLUDED_HOST),
+        ("https://pay.example/", SkipReason.EXCLUDED_HOST),
+        ("https://shop.example/leave?id=1", SkipReason.LIST_UNSUBSCRIBE),
+    ],
+)
+def test_a_link_that_must_not_be_wrapped_is_left_with_its_reason(url: str, reason: SkipReason | None) -> None:
+    """One stable code each."""
+    assert judge(url, _RULES).reason == reason
+
+
+def test_an_opt_out_comes_first() -> None:
+    """Whatever else might be said of the URL."""
+    assert judge("mailto:x", _RULES, opt_out=SkipReason.OPT_OUT).reason is SkipReason.OPT_OUT
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [("https://shop.example/a", True), ("www.shop.example/a", True), ("shop.example", True), ("Node.js", False)],
+)
+def test_a_link_whose_text_is_a_url_may_be_left(text: str, left: bool) -> None:
+    """Only where the set says `skip_url_text`."""
+    rules = LinkRules(skip_url_text=True)
+
+    assert (judge("https://shop.example/a", rules, text=text).reason is SkipReason.URL_TEXT) == left
+    assert judge("https://shop.example/a", LinkRules(), text=text).wrap
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://shop.example/reset/abc", True),
+        ("https://shop.example/user/password-reset?x=1", True),
+        ("https://shop.example/Sign-In", True),
+        ("https://shop.example/a?access_token=1", True),
+        ("https://shop.example/a?b=1&OTP=2", True),
+        ("https://shop.example/a?b=1;code=2", True),
+        ("https://reset.example/a", False),
+        ("https://shop.example/presets", False),
+        ("https://shop.example/a?b=token", False),
+        ("https://shop.example/a#access_token=1", True),
+        ("https://shop.example/?zipcode=1", False),
+    ],
+)
+def test_sensitive_links_are_known_by_words_behind_the_host(url: str, expected: bool) -> None:
+    """Whole words, not parts of them; the host says nothing. Some services put the token in the fragment."""
+    assert is_sensitive(url) == expected
+
+
+def test_a_sensitive_link_is_redacted_skipped_or_tracked() -> None:
+    """As the set says."""
+    url = "https://shop.example/reset?token=1"
+
+    assert judge(url, LinkRules()) == LinkVerdict(wrap=True, redact=True)
+    assert judge(url, LinkRules(sensitive="skip")).reason is SkipReason.SENSITIVE
+    assert judge(url, LinkRules(sensitive="track")) == LinkVerdict(wrap=True)
+
+
+@given(st.text(max_size=80) | st.text(alphabet="htps:/\\@[]%{}*|<>?#.&=;a1 é", max_size=80).map("https://".__add__))
+def test_judging_is_total(url: str) -> None:
+    """Any text gets a verdict; what is wrapped is http or https with a host."""
+    verdict = judge(url, _RULES)
+
+    assert verdict.wrap == (verdict.reason is None)
+    if verdict.wrap:
+        assert url.lower().startswith(("http://", "https://"))
+        assert host_of(url) is not None

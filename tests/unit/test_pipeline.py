@@ -1,0 +1,203 @@
+"""The order of steps for one message, with the disk and the queue as plain lists."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from relay.core.prepare import BARE_LINE_END, LOOP, NUL, Site
+from relay.core.reply import Reply
+from relay.pipeline import Pipeline, Ports
+from relay.spool.entry import SpoolEntry, decode, encode
+from tests.unit.submissions import HTML, NOW, settings, submission
+from tracker.contract import urls
+from tracker.contract.settings import ConfigurationSet, Settings
+from tracker.contract.token import Purpose, TokenKey, TokenKeys
+
+_KEYS = TokenKeys([TokenKey(key_id=1, secret=bytes(32), mint_from=NOW)])
+
+
+class _Relay:
+    """A pipeline whose spool is a list."""
+
+    def __init__(self, where: Settings | None = None, site: Site | None = None) -> None:
+        counter = itertools.count(1)
+        self.kept: list[tuple[SpoolEntry, bytes]] = []
+        self.queued: list[SpoolEntry] = []
+        self.fault: OSError | None = None
+        chosen = where or settings()
+        ports = Ports(
+            settings=lambda: chosen,
+            keys=lambda: _KEYS,
+            put=self._put,
+            queue=self.queued.append,
+            clock=lambda: NOW,
+            entropy=lambda size: next(counter).to_bytes(size, "big"),
+        )
+        self.pipeline = Pipeline(site or Site(hostname="relay.example.com", instance="relay1"), ports)
+
+    async def _put(self, entry: SpoolEntry, message: bytes) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.kept.append((decode(encode(entry)), message))
+
+    async def accept(self, message: bytes, *recipients: str, sender: str = "news@shop.example") -> Reply:
+        return await self.pipeline.accept(submission(message, *recipients, sender=sender))
+
+    def copies(self) -> list[bytes]:
+        ((entry, message),) = self.kept
+        return [b"".join(self.pipeline.copy_of(entry, message, row)) for row in range(len(entry.recipients))]
+
+
+def _tokens(copy: bytes, purpose: Purpose) -> list[str]:
+    base = urls.make("https://trace.shop.example", purpose, "").encode()
+    return [piece.split(b'"')[0].decode() for piece in copy.split(base)[1:]]
+
+
+async def test_every_recipient_gets_a_copy_with_tokens_of_their_own() -> None:
+    """The tokens of a copy name that copy; the header bears its id; a second rendering is the same."""
+    relay = _Relay()
+
+    reply = await relay.accept(HTML, "ana@client.example", "bo@client.example")
+
+    entry = relay.kept[0][0]
+    assert (reply.code, reply.text) == (250, f"Ok: queued as {entry.id}")
+    copies = relay.copies()
+    assert copies == relay.copies()
+    for copy, facts in zip(copies, entry.accepted.copies, strict=True):
+        assert copy.startswith(f"X-Mailwake-Copy: {facts.copy}\r\nReceived: from client.example ".encode())
+        (pixel,), clicks = _tokens(copy, Purpose.OPEN), _tokens(copy, Purpose.CLICK)
+        assert _KEYS.read(pixel, Purpose.OPEN).copy == facts.copy
+        read = [_KEYS.read(click, Purpose.CLICK) for click in clicks]
+        assert [payload.link.url for payload in read if payload.link] == [
+            "https://shop.example/lamp",
+            "https://shop.example/login?token=secret",
+        ]
+        assert [payload.redact for payload in read] == [False, True]
+        assert {payload.day for payload in read} == {NOW.date()}
+
+
+async def test_the_facts_are_kept_with_the_message() -> None:
+    """Subject decoded, tags, links with the query of a sensitive one taken away; no Bcc, though it was sent."""
+    relay = _Relay()
+    headers = b"X-SES-MESSAGE-TAGS: campaign=nov\r\nBcc: hidden@client.example\r\n"
+
+    await relay.accept(headers + HTML)
+
+    entry, message = relay.kept[0]
+    facts = entry.accepted.facts
+    assert (facts.subject, facts.from_domain, facts.configuration_set) == ("Grüße", "shop.example", "default")
+    assert facts.tags == (("campaign", "nov"),)
+    assert [link.url for link in facts.links] == ["https://shop.example/lamp", "https://shop.example/login"]
+    assert "X-SES-MESSAGE-TAGS" in {field.name for field in facts.headers}
+    assert b"hidden" not in encode(entry)
+    assert b"X-SES-MESSAGE-TAGS" not in message
+    assert b"Bcc" not in message
+
+
+async def test_a_recipient_may_be_left_out_of_tracking() -> None:
+    """That copy has neither pixel nor wrapped links, and its facts say so; the other's are as ever."""
+    relay = _Relay()
+
+    await relay.accept(
+        b"X-Mailwake-Track: none; rcpt=bo@client.example\r\n" + HTML, "ana@client.example", "bo@client.example"
+    )
+
+    entry = relay.kept[0][0]
+    ana, bo = relay.copies()
+    assert [(facts.opens, facts.clicks) for facts in entry.accepted.copies] == [(True, True), (False, False)]
+    assert len(_tokens(ana, Purpose.CLICK)) == 2
+    assert b"trace.shop.example" not in bo
+    assert HTML.partition(b"\r\n\r\n")[2] in bo
+
+
+async def test_an_untouched_message_is_the_same_for_all() -> None:
+    """Only Received comes; control headers leave."""
+    relay = _Relay(settings(enabled=False))
+
+    await relay.accept(b"X-Mailwake-Track: opens\r\n" + HTML, "ana@client.example", "bo@client.example")
+
+    ((entry, message),) = relay.kept
+    assert entry.rewrite is None
+    assert relay.copies() == [message, message]
+    received, rest = message[: -len(HTML)], message[-len(HTML) :]
+    assert rest == HTML
+    assert received.startswith(b"Received: ")
+    assert [skip.reason for skip in entry.accepted.facts.skipped] == ["not_enabled"]
+
+
+async def test_a_report_is_copied_and_not_changed() -> None:
+    """The null sender's message gets its copy header and nothing else."""
+    relay = _Relay()
+
+    await relay.accept(HTML, sender="")
+
+    (copy,) = relay.copies()
+    assert copy.endswith(HTML)
+    assert [skip.reason for skip in relay.kept[0][0].accepted.facts.skipped] == ["null_sender"]
+
+
+@pytest.mark.parametrize(
+    ("message", "site", "expected"),
+    [
+        (HTML + b"\0", None, NUL),
+        (HTML + b"a\nb", Site(hostname="h", instance="relay1", bare_line_ends="reject"), BARE_LINE_END),
+        (b"Received: x\r\n" * 51 + HTML, None, LOOP),
+        (b"Received: by h (Mailwake relay1) with ESMTP\r\n" * 3 + HTML, None, LOOP),
+    ],
+)
+async def test_a_message_that_cannot_be_relayed_is_refused(message: bytes, site: Site | None, expected: Reply) -> None:
+    """Nothing of it is kept."""
+    relay = _Relay(site=site)
+
+    assert await relay.accept(message) == expected
+    assert not relay.kept
+    assert not relay.queued
+
+
+async def test_a_stray_line_end_is_settled_before_anything_else() -> None:
+    """What is stored has CRLF only, whatever came."""
+    relay = _Relay()
+
+    await relay.accept(HTML + b"x\ny\rz\r\n")
+
+    message = relay.kept[0][1]
+    assert message.count(b"\n") == message.count(b"\r") == message.count(b"\r\n")
+
+
+async def test_nothing_is_queued_when_the_disk_fails() -> None:
+    """The error reaches the session, which answers 451; the client keeps the message."""
+    relay = _Relay()
+    relay.fault = OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        await relay.accept(HTML)
+
+    assert relay.queued == []
+
+
+async def test_what_stands_before_the_header_stays_there() -> None:
+    """An mbox line is no field: ours go behind it."""
+    relay = _Relay()
+
+    await relay.accept(b"From ana Sun Nov 22 10:00:00 2026\r\n" + HTML)
+
+    (copy,) = relay.copies()
+    assert copy.split(b"\r\n")[1].startswith(b"X-Mailwake-Copy: ")
+
+
+async def test_a_large_message_is_prepared_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same outcome, by a thread."""
+    calls: list[Callable[[], object]] = []
+    to_thread = asyncio.to_thread
+
+    async def spy(work: Callable[[], object]) -> object:
+        calls.append(work)
+        return await to_thread(work)
+
+    monkeypatch.setattr(asyncio, "to_thread", spy)
+    relay = _Relay(settings(ConfigurationSet(name="default")))
+
+    assert (await relay.accept(HTML + b"x" * 300_000)).code == 250
+    assert len(calls) == 1

@@ -1,0 +1,107 @@
+"""Quoted-printable is spliced: only lines that an edit touches change."""
+
+import binascii
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.core import base64_body, quoted_printable
+from relay.core.splices import Splice, settle
+
+_WORDS = [b"\r\n", b" ", b"\t", b"=", b"a", b"word " * 9, b"\xc3\xa9", b".", b"x" * 80, b"\r", b"\n", b"From "]
+_TEXTS = st.lists(st.sampled_from(_WORDS)).map(b"".join)
+_BREAKS = [b"\r\n", b"=\r\n", b"= \r\n", b" \r\n"]
+_CODES = [b"=3D", b"=3d", b"=ZZ", b"=", b"==", b"=0D=0A", b"=0A", b"text ", b"y" * 70]
+_ENCODED = st.lists(st.sampled_from([*_BREAKS, *_CODES])).map(b"".join)
+
+
+def _spliced(encoded: bytes, splices: list[Splice]) -> bytes:
+    quoted = quoted_printable.decode(encoded)
+    out, position = [], 0
+    for run in quoted.runs(splices):
+        out.append(encoded[position : run.span[0]])
+        pieces = b"".join(piece for piece in run.pieces if isinstance(piece, bytes))
+        out.append(quoted_printable.encode(pieces, ends_soft=run.ends_soft))
+        position = run.span[1]
+    return b"".join([*out, encoded[position:]])
+
+
+@given(_TEXTS)
+def test_what_is_encoded_decodes_to_itself(text: bytes) -> None:
+    """RFC 2045 §6.7: lines of at most 76, no white space at their end, nothing bare."""
+    encoded = quoted_printable.encode(text)
+    assert quoted_printable.decode(encoded).text == text
+    assert binascii.a2b_qp(encoded) == text
+    assert re.fullmatch(rb"(?:[^\r\n]{0,76}\r\n)*[^\r\n]{0,76}", encoded)
+    assert not re.search(rb"[ \t](?:\r\n|\Z)", encoded)
+
+
+@given(_TEXTS, _TEXTS)
+def test_a_soft_end_goes_on_in_what_follows(text: bytes, rest: bytes) -> None:
+    """The run's last line ends with `=`, within 76 characters."""
+    encoded = quoted_printable.encode(text, ends_soft=True)
+    assert max(map(len, encoded.split(b"\r\n"))) <= 76
+    assert quoted_printable.decode(encoded + b"\r\n" + quoted_printable.encode(rest)).text == text + rest
+
+
+@given(_ENCODED)
+def test_landmarks_lead_to_their_lines(encoded: bytes) -> None:
+    """The map of offsets holds for clean and for broken bodies, small and large."""
+    encoded *= 50
+    quoted = quoted_printable.decode(encoded)
+    for start, at in zip(quoted.encoded_starts, quoted.text_starts, strict=True):
+        assert encoded[:start].endswith(b"\r\n") or not start
+        assert quoted_printable.decode(encoded[start:]).text == quoted.text[at:]
+
+
+@given(_ENCODED, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60), _TEXTS), max_size=4))
+def test_a_splice_changes_its_own_text_and_nothing_else(encoded: bytes, edits: list[tuple[int, int, bytes]]) -> None:
+    """Every byte outside an edit is unchanged after decoding, and lines that no edit touches keep their form."""
+    text = quoted_printable.decode(encoded).text
+    places = [(at % (len(text) + 1), size, new) for at, size, new in edits]
+    found = [Splice(at, min(at + size, len(text)), (new,)) for at, size, new in places]
+    splices = settle(found)
+    expected = bytearray(text)
+    for splice in reversed(splices):
+        expected[splice.start : splice.end] = b"".join(p for p in splice.pieces if isinstance(p, bytes))
+    changed = _spliced(encoded, splices)
+    assert quoted_printable.decode(changed).text == bytes(expected)
+
+
+def test_only_touched_lines_are_encoded_again() -> None:
+    """A link that soft breaks cut is one link, and the lines around it keep odd but lawful forms."""
+    encoded = b"=41=42=43\r\nsee http://a.exam=\r\nple/?a=3Db=\r\n&c now=20\r\nlow=c3=a9er\r\n"
+    text = quoted_printable.decode(encoded).text
+    url = b"http://a.example/?a=b&c"
+    start = text.index(url)
+    changed = _spliced(encoded, [Splice(start, start + len(url), (b"http://t.example/l/" + b"x" * 100,))])
+    assert changed == (
+        b"=41=42=43\r\nsee http://t.example/l/" + b"x" * 52 + b"=\r\n" + b"x" * 48 + b" now=20\r\nlow=c3=a9er\r\n"
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"QUJD\r\nREVG\r\n", b"QQ==\r\n\r\n", b"QUI=", b"QUJD REVG\r\n"])
+def test_clean_base64_is_decoded_with_its_form(body: bytes) -> None:
+    """The length of its lines and its end are kept."""
+    found = base64_body.decode(body)
+    assert found is not None
+    assert found.raw == binascii.a2b_base64(body)
+
+
+@pytest.mark.parametrize("body", [b"QUJ", b"QUJD*", b"QQ==QQ==", b"Q=UJ", b"QUJD\r\n-- \r\nlist footer\r\n"])
+def test_base64_in_doubt_is_not_decoded(body: bytes) -> None:
+    """M12: a reader that skips what is foreign and one that stops there would see two texts."""
+    assert base64_body.decode(body) is None
+
+
+@given(st.binary(max_size=400), st.sampled_from([60, 64, 72, 76]))
+def test_base64_is_encoded_at_its_own_line_length(raw: bytes, octets: int) -> None:
+    """What was base64 of that line length is so again, byte for byte."""
+    encoded = base64_body.encode(raw, line_octets=octets) + b"\r\n"
+    found = base64_body.decode(encoded)
+    assert found is not None
+    if b"\r\n" in encoded.rstrip(b"\r\n"):
+        assert found.line_octets == octets
+    assert base64_body.encode(found.raw, line_octets=octets) + found.tail == encoded
