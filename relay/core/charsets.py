@@ -25,7 +25,8 @@ _NEIGHBOURS: Final = {
     "ascii": DEFAULT,
     "shift_jis": "cp932",
     "euc_kr": "cp949",
-    "gb2312": "gb18030", "utf-8-sig": DEFAULT,
+    "gb2312": "gb18030",
+    "utf-8-sig": DEFAULT,
 }
 
 

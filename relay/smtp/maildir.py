@@ -17,6 +17,7 @@ from relay.core import headers
 from relay.core.attempt import Accepted, Attempt, Deferred, Phase, Transaction, UpstreamReply
 from relay.core.reply import sanitize
 from tracker.contract.ids import CopyId
+from tracker.runtime.durable import flush_folder
 
 _MODE: Final = 0o600
 
@@ -59,8 +60,4 @@ class Maildir:
             file.flush()
             os.fsync(descriptor)
         temporary.rename(new)
-        folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush_folder(new.parent)

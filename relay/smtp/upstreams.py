@@ -1,21 +1,16 @@
-"""The settings of an upstream, and what its URL means.
+"""The settings of an upstream, as values; the configuration reads its URL.
 
-`smtp://host:port` takes STARTTLS where it is offered; `smtp+starttls://` and `smtps://` (implicit TLS, RFC 8314 §3)
-refuse to go on without a certificate that verifies; `maildir:DIR` is a folder of this machine.
+`smtp://` takes STARTTLS where it is offered; `smtp+starttls://` and `smtps://` (implicit TLS, RFC 8314 §3) refuse to go
+on without a certificate that verifies; `maildir:` is a folder of this machine.
 """
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from relay.core.attempt import Attempt, Transaction
-from tracker.contract.address import normalize_domain
-from tracker.contract.errors import AddressError
-
-_DEFAULT_PORTS: Final = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
 class Upstream(Protocol):
@@ -78,36 +73,3 @@ class UpstreamOptions:
     command_timeout_s: float = 300.0
     block_timeout_s: float = 180.0
     dot_timeout_s: float = 600.0
-
-
-def parse_target(url: str) -> Target:
-    """Read an upstream's URL. ValueError says what is wrong with it, without repeating it (it may hold a password)."""
-    if url.startswith("maildir:"):
-        if not url.removeprefix("maildir:"):
-            raise ValueError("maildir: needs a folder, as in maildir:var/mail")
-        return MaildirTarget(Path(url.removeprefix("maildir:")))
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError("the port or the host of the URL cannot be read") from error
-    if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(
-            f"the URL must begin with {', '.join(f'{scheme}://' for scheme in _DEFAULT_PORTS)} or maildir:"
-        )
-    if "@" in parts.netloc:
-        raise ValueError("user name and password have keys of their own, not a place in the URL")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError("nothing may stand behind host and port")
-    if port == 0 or not parts.hostname:
-        raise ValueError("the URL needs a host, and a port that is not 0")
-    return SmtpTarget(_host(parts.hostname), port or _DEFAULT_PORTS[parts.scheme], Security(parts.scheme))
-
-
-def _host(text: str) -> str:
-    if ":" in text:
-        return text  # an IPv6 address; urlsplit has checked it and taken its brackets off
-    try:
-        return normalize_domain(text)
-    except AddressError as error:
-        raise ValueError(f"the host is no host name: {error}") from error

@@ -4,16 +4,16 @@ A file outlives a version: a field may be added with a default, never renamed, r
 are their text, as in the journal (`tracker/contract/records.py`), for the facts here are the journal's very record.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from relay.core.plan import RewriteOptions
 from relay.spool.errors import SpoolDamagedError
-from tracker.contract.errors import IdError
 from tracker.contract.events import Accepted
-from tracker.contract.ids import CopyId, EventId, MessageId
+from tracker.contract.ids import MessageId
+from tracker.contract.records import id_from_text, id_to_text
 
 
 class SpoolEntry(Struct, frozen=True, kw_only=True):
@@ -46,23 +46,8 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
         return self.accepted.facts.message
 
 
-def _to_text(value: object) -> str:
-    if isinstance(value, MessageId | CopyId | EventId):
-        return str(value)
-    raise NotImplementedError(f"{type(value).__name__} has no place in an envelope")
-
-
-def _from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
-    if kind in (MessageId, CopyId, EventId) and isinstance(value, str):
-        try:
-            return kind.parse(value)
-        except IdError as error:
-            raise ValueError(str(error)) from error
-    raise NotImplementedError(f"{kind.__name__} has no place in an envelope")
-
-
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_text)
-_DECODER: Final[msgspec.json.Decoder[SpoolEntry]] = msgspec.json.Decoder(SpoolEntry, dec_hook=_from_text)
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=id_to_text)
+_DECODER: Final[msgspec.json.Decoder[SpoolEntry]] = msgspec.json.Decoder(SpoolEntry, dec_hook=id_from_text)
 
 
 def encode(entry: SpoolEntry) -> bytes:

@@ -33,6 +33,7 @@ from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.layout import Header, Row
 from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
+from tracker.runtime.durable import flush_data, flush_folder, write_whole
 
 __all__ = ["Spool", "SpoolEntry", "Spooled", "Stored"]
 
@@ -40,7 +41,6 @@ _LOG: Final = structlog.get_logger()
 _THREADS: Final = 8
 _BATCH: Final = 100
 _MODE: Final = 0o600
-_FDATASYNC: Final = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 _T = TypeVar("_T")
 
 
@@ -92,7 +92,7 @@ class Spool:
         for path in self._tmp.iterdir():
             path.unlink()
         for folder in (self._queue, self.directory):
-            _sync_folder(folder)
+            flush_folder(folder)
 
     def close(self) -> None:
         """Wait for running I/O and end the threads."""
@@ -187,7 +187,7 @@ class Spool:
         temporary = self._tmp / str(entry.id)
         try:
             with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
-                _write_all(descriptor, pieces)
+                write_whole(descriptor, pieces)
                 os.fsync(descriptor)
             temporary.rename(self._path(entry.id))
         except OSError:
@@ -209,7 +209,7 @@ class Spool:
             for index, row in rows.items():
                 os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
             if durable:
-                _FDATASYNC(descriptor)
+                flush_data(descriptor)
 
     def _load(self, names: list[str]) -> list[tuple[Header, Stored]]:
         loaded = []
@@ -251,7 +251,7 @@ class _FolderSync:
         while self._next is not None:
             batch, self._next = self._next, None
             try:
-                await asyncio.get_running_loop().run_in_executor(self._threads, _sync_folder, self._folder)
+                await asyncio.get_running_loop().run_in_executor(self._threads, flush_folder, self._folder)
             except OSError as error:
                 batch.set_exception(error)
                 batch.exception()  # every waiter may be gone by now
@@ -297,18 +297,6 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _write_all(descriptor: int, pieces: list[bytes | memoryview]) -> None:
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-        os.fsync(descriptor)
 
 
 def _unlink(path: Path) -> None:

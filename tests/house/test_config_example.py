@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from typing import Annotated, Any, cast
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
@@ -50,7 +50,7 @@ def test_keys_that_are_commented_out_show_the_defaults(kind: Kind[Section]) -> N
             field = kind.model.model_fields[key]
             if field.is_required() or field.get_default(call_default_factory=True, validated_data={}) is None:
                 continue
-            adapter: TypeAdapter[Any] = TypeAdapter(cast("Any", Annotated[field.annotation, *field.metadata]))
+            adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
             context = {BASE: ROOT}
             default = adapter.validate_python(
                 field.get_default(call_default_factory=True, validated_data={}), context=context

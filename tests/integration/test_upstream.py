@@ -135,7 +135,7 @@ async def test_a_connection_lost_in_each_phase(phase: str) -> None:
 @pytest.mark.parametrize("phase", ["ehlo", "mail", "rcpt", "data"])
 @pytest.mark.parametrize("garbage", ["hello", "999 what", "2", "25x ok", "250" + "-x" * 20_000, "\udcff\udcfe"])
 async def test_garbage_counts_as_4xx_and_ends_the_connection(phase: str, garbage: str) -> None:
-    """M26: a reply that is none never passes for success."""
+    """A reply that is none never passes for success."""
     async with Script(replies={phase: garbage}) as server:
         attempts = await send(server, transaction(), connect_timeout_s=1.0, command_timeout_s=1.0)
 
@@ -241,7 +241,7 @@ async def test_after_refused_recipients_the_transaction_is_reset() -> None:
 
 
 async def test_a_connection_that_was_cut_is_never_used_again() -> None:
-    """S3: it would answer one reply late for ever."""
+    """It would answer one reply late for ever."""
     async with Script(replies={"rcpt": "wait"}, once=True) as server, pooled(server) as pool:
         cut = asyncio.create_task(pool.send(transaction("a@x.example")))
         await server.waiting.wait()

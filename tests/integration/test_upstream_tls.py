@@ -72,7 +72,7 @@ async def test_a_verified_upstream_gets_mail_and_password(
 async def test_a_certificate_that_does_not_verify_stops_everything(
     secure: Callable[..., Script], security: Security
 ) -> None:
-    """M5: never in clear, never to a stranger; a condition of the upstream."""
+    """Never in clear, never to a stranger; a condition of the upstream."""
     async with secure(implicit=security is Security.IMPLICIT) as server:
         target = SmtpTarget(server.host, server.port, security)
         attempts = await send(server, transaction(), target=target, username="u", password="p")
@@ -85,7 +85,7 @@ async def test_a_certificate_that_does_not_verify_stops_everything(
 
 
 async def test_starttls_that_is_demanded_and_not_offered_stops_everything(secure: Callable[..., Script]) -> None:
-    """M5: stripping."""
+    """Stripping."""
     async with secure(offers=False) as server:
         target = SmtpTarget(server.host, server.port, Security.STARTTLS)
         attempts = await send(server, transaction(), target=target)

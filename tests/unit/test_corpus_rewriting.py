@@ -46,7 +46,7 @@ def _show(counts: Counter[str]) -> None:
 
 
 def test_every_message_of_the_corpus_is_rewritten_as_promised(corpus: Path) -> None:
-    """architecture.md, laws, on the fixtures of a dozen mail libraries, broken ones among them."""
+    """On the fixtures of a dozen mail libraries, broken ones among them."""
     counts: Counter[str] = Counter()
     for path in sorted((corpus / "eml").glob("*.eml")):
         message = lineends.settle(path.read_bytes())

@@ -82,7 +82,7 @@ def test_values_are_read_as_utf_8_or_latin_1() -> None:
     ],
 )
 def test_control_fields_leave_with_their_folded_lines(name: str) -> None:
-    """contract.md section 4; every other byte stays, also the blanks and the order of the others."""
+    """Every other byte stays, also the blanks and the order of the others."""
     before, after = b"From: a@b.example\r\nX-Bcc: stays\r\n", b"To:\r\n c@d.example\r\n\r\nBcc: in the body\r\n"
     field = name.encode() + b": one,\r\n\ttwo\r\n"
     assert headers.strip_controls(field + before + field + after + field) == before + after + field
@@ -146,7 +146,7 @@ def test_received_names_client_host_protocol_id_and_instance() -> None:
 
 @pytest.mark.parametrize("helo", ["a b", "x\r\nBcc: v@w.example", "(comment", "", "ä.example", "a" * 256])
 def test_a_helo_that_is_no_host_is_not_repeated(helo: str) -> None:
-    """M6 and S7: what a client says of itself is hostile."""
+    """What a client says of itself is hostile."""
     line = headers.received(
         helo=helo,
         client_address="192.0.2.1",
@@ -161,7 +161,7 @@ def test_a_helo_that_is_no_host_is_not_repeated(helo: str) -> None:
 
 @pytest.mark.parametrize("value", ["a\rb", "a\nb", "a\r\nBcc: b", "a\0b", "\x7f", "a\tb"])
 def test_no_control_character_enters_a_header(value: str) -> None:
-    """M6: header injection ends here."""
+    """Header injection ends here."""
     with pytest.raises(headers.HeaderError):
         headers.make_field("X-Any", value)
 
@@ -177,7 +177,7 @@ def test_a_field_that_we_make_is_read_back(value: str) -> None:
 
 
 def test_hops_are_counted_and_loops_seen() -> None:
-    """M7: more than 50 Received, or three of our own."""
+    """More than 50 Received, or three of our own."""
 
     def mail(others: int, own: int) -> headers.HeaderBlock:
         ours = headers.received(

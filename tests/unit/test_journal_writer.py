@@ -63,13 +63,13 @@ def _swap_file(journal: Journal, descriptor: int) -> None:
 def _slow_flush(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Hold every flush until the event is set."""
     go_on = threading.Event()
-    flush = journal_file._FLUSH
+    flush = journal_file.flush_data
 
     def wait_then_flush(descriptor: int) -> None:
         go_on.wait()
         flush(descriptor)
 
-    monkeypatch.setattr(journal_file, "_FLUSH", wait_then_flush)
+    monkeypatch.setattr(journal_file, "flush_data", wait_then_flush)
     try:
         yield go_on
     finally:

@@ -31,13 +31,13 @@ def test_a_message_without_fault_is_returned_as_it_is() -> None:
 
 
 def test_a_bare_lf_becomes_crlf_and_a_bare_cr_a_space() -> None:
-    """contract.md, `bare_line_ends = "normalize"`."""
+    """`bare_line_ends = "normalize"`."""
     assert settle(b"a\nb\rc\r\nd\r\r\ne\n\r") == b"a\r\nb c\r\nd \r\ne\r\n "
 
 
 @pytest.mark.parametrize("sequence", _LOOK_ALIKES)
 def test_every_look_alike_of_the_end_of_data_is_settled_or_refused(sequence: bytes) -> None:
-    """M3 and M4: after settling, a peer that reads bare CR or LF as a line end sees the lines that we see."""
+    """After settling, a peer that reads bare CR or LF as a line end sees the lines that we see."""
     raw = b"Subject: x\r\n\r\nfirst" + sequence + b"MAIL FROM:<a@b.example>\r\n"
     settled = settle(raw)
     assert isinstance(settled, bytes)
@@ -47,7 +47,7 @@ def test_every_look_alike_of_the_end_of_data_is_settled_or_refused(sequence: byt
 
 @pytest.mark.parametrize("mode", ["normalize", "reject"])
 def test_nul_is_refused_in_either_mode(mode: str) -> None:
-    """M4: NUL is 550, for C programs end the text there."""
+    """NUL is 550, for C programs end the text there."""
     assert settle(b"a\0b\r\n", "normalize" if mode == "normalize" else "reject") is LineEndFault.NUL
 
 

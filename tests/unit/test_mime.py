@@ -185,7 +185,7 @@ def _nested(depth: int) -> bytes:
     ],
 )
 def test_a_message_beyond_a_limit_has_no_tree(raw: bytes, reason: SkipReason) -> None:
-    """M10: never a RecursionError, never unbounded work; the message passes as it is."""
+    """Never a RecursionError, never unbounded work; the message passes as it is."""
     assert mime.scan(raw) is reason
 
 
@@ -237,7 +237,7 @@ _HOSTILE = {
 
 @pytest.mark.parametrize("name", sorted(_HOSTILE))
 def test_time_is_linear_in_hostile_input(name: str) -> None:
-    """M11: eight times the input takes no more than some thirty times the time; a quadratic reader needs 64 times."""
+    """Eight times the input takes no more than some thirty times the time; a quadratic reader needs 64 times."""
 
     def cost(size: int) -> float:
         raw = _HOSTILE[name](size)

@@ -9,7 +9,7 @@ from tracker.contract.token import MAX_URL_BYTES
 
 
 def test_a_button_for_outlook_is_the_same_link_as_its_anchor() -> None:
-    """rewriting.md b: VML in a conditional comment, then the anchor that other programs show."""
+    """VML in a conditional comment, then the anchor that other programs show."""
     button = (
         '<!--[if mso]><v:roundrect href="https://shop.example/a"><center>A</center></v:roundrect><![endif]-->'
         '<!--[if !mso]><!--><a href="https://shop.example/a">A</a><!--<![endif]-->'
@@ -62,7 +62,7 @@ def test_the_targets_of_list_unsubscribe_are_never_wrapped() -> None:
 
 
 def test_a_url_too_long_for_a_token_is_left() -> None:
-    """contract.md section 6: with the reason; the plan decides, so render always wraps what the plan says."""
+    """With the reason; the plan decides, so render always wraps what the plan says."""
     fits = "https://shop.example/" + "a" * (MAX_URL_BYTES - 21)
     made = plan.make(html_mail(f'<a href="{fits}">1</a><a href="{fits}b">2</a>'), options())
     assert [link.url for link in made.links] == [fits]
@@ -70,7 +70,7 @@ def test_a_url_too_long_for_a_token_is_left() -> None:
 
 
 def test_a_password_in_a_url_is_not_kept() -> None:
-    """rewriting.md b: such a link is left and never stored; of a login link its query is not kept."""
+    """Such a link is left and never stored; of a login link its query is not kept."""
     body = '<a href="https://u:secret@shop.example/">1</a><a href="https://shop.example/reset?token=secret">2</a>'
     rules = LinkRules(sensitive="skip", own_hosts=frozenset({HOST}))
     made = plan.make(html_mail(body), options(rules=rules))
@@ -94,7 +94,7 @@ def test_the_first_placeholder_becomes_the_pixel_and_the_others_go() -> None:
 
 @pytest.mark.parametrize("chosen", [NOTHING, options(opens=False)])
 def test_without_open_tracking_every_placeholder_goes(chosen: plan.RewriteOptions) -> None:
-    """contract.md section 4: a set that tracks nothing removes them all the same, else readers see braces."""
+    """A set that tracks nothing removes them all the same, else readers see braces."""
     made = plan.make(html_mail(f"<body>{_PLACEHOLDERS}</body>"), chosen)
     assert not made.pixel
     assert joined(made).endswith(b"<body><p>x</p></body>")
@@ -102,7 +102,7 @@ def test_without_open_tracking_every_placeholder_goes(chosen: plan.RewriteOption
 
 
 def test_attributes_of_ours_are_removed_also_where_nothing_is_tracked() -> None:
-    """contract.md section 4; tags are kept for the events."""
+    """Tags are kept for the events."""
     body = '<a ses:tags="k:v;" href="https://shop.example/a">a</a><b data-no-track>x</b>'
     left = b'<a href="https://shop.example/a">a</a><b>x</b>'
     made = plan.make(html_mail(body), NOTHING)
@@ -121,7 +121,7 @@ def test_nothing_to_do_is_no_plan() -> None:
 
 
 def test_an_already_rewritten_message_has_no_link_edits() -> None:
-    """architecture.md, laws: a second relay, or a reply that quotes us, must not lose the recipient."""
+    """A second relay, or a reply that quotes us, must not lose the recipient."""
     body = '<a href="https://shop.example/a">a</a> <a href="https://shop.example/b">b</a>'
     copy = copy_of(html_mail(body))
     again = plan.make(copy, options(opens=False))

@@ -59,7 +59,7 @@ def _text(body: str = "see https://shop.example/a\n", *header: str) -> str:
     ],
 )
 def test_a_part_that_is_left_keeps_every_byte_and_has_a_reason(part: str, reason: str) -> None:
-    """rewriting.md a: the part is copied verbatim, and its neighbour is tracked all the same."""
+    """The part is copied verbatim, and its neighbour is tracked all the same."""
     message = _parts(_html(), part)
     made = plan.make(message, options())
     assert reasons(made) == {"2": reason}
@@ -156,7 +156,7 @@ def test_a_mail_without_html_has_no_pixel() -> None:
 
 
 def test_html_is_counted_before_text_and_both_in_the_order_of_the_message() -> None:
-    """contract.md `max_links`: HTML first, then text; the rest is left with a reason."""
+    """`max_links`: HTML first, then text; the rest is left with a reason."""
     two = '<a href="https://shop.example/1">1</a><a href="https://shop.example/2">2</a>'
     message = _parts(_text("https://shop.example/t\n"), _html(two), _html(two), subtype="alternative")
     made = plan.make(message, options())

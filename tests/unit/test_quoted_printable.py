@@ -92,7 +92,7 @@ def test_clean_base64_is_decoded_with_its_form(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"QUJ", b"QUJD*", b"QQ==QQ==", b"Q=UJ", b"QUJD\r\n-- \r\nlist footer\r\n"])
 def test_base64_in_doubt_is_not_decoded(body: bytes) -> None:
-    """M12: a reader that skips what is foreign and one that stops there would see two texts."""
+    """A reader that skips what is foreign and one that stops there would see two texts."""
     assert base64_body.decode(body) is None
 
 

@@ -90,7 +90,7 @@ def test_lines_that_were_too_long_are_broken_in_a_part_that_is_edited_anyway() -
 @pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16le", "utf-32be", "utf-7"])
 def test_charsets_of_other_bytes_are_decoded_and_encoded_again(charset: str, encoding: str) -> None:
-    """rewriting.md a: decode, splice, encode in the same charset."""
+    """Decode, splice, encode in the same charset."""
     text = f"<html><body>Grüße 漢字 {_LINK}</body></html>"
     raw = text.encode(charset)
     made, copy = _agreed(_encoded(encoding, raw, charset=charset), options(opens=False), FixedMint())
@@ -147,7 +147,7 @@ def test_fields_that_a_change_makes_untrue_are_removed() -> None:
 
 
 def test_an_attachment_is_never_copied() -> None:
-    """performance.md E: all copies share the bytes of the message."""
+    """All copies share the bytes of the message."""
     blob = base64.encodebytes(b"\0" * 3_000_000).replace(b"\n", b"\r\n")
     message = mail(f"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/html\n\n{_LINK}\n--b\n") + (
         b"Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\n" + blob + b"--b--\r\n"
@@ -159,7 +159,7 @@ def test_an_attachment_is_never_copied() -> None:
 
 
 def test_two_copies_differ_in_their_tokens_alone_and_a_retry_in_nothing() -> None:
-    """architecture.md, laws: tokens are deterministic; every recipient has their own."""
+    """Tokens are deterministic; every recipient has their own."""
     made = plan.make(_encoded("quoted-printable", _LINK.encode() * 20), options())
     one, other = FixedMint("c1"), FixedMint("c2")
     assert joined(made, one) == joined(made, one)
@@ -287,7 +287,7 @@ _HOSTILE = {
 @pytest.mark.parametrize("encoding", ["quoted-printable", "7bit"])
 @pytest.mark.parametrize("name", sorted(_HOSTILE))
 def test_time_is_linear_in_hostile_bodies(name: str, encoding: str) -> None:
-    """M11: eight times the edits take no more than some thirty times the time; a quadratic splice needs 64 times."""
+    """Eight times the edits take no more than some thirty times the time; a quadratic splice needs 64 times."""
 
     def cost(size: int) -> float:
         message = _encoded("7bit", _HOSTILE[name](size)).replace(b": 7bit", b": " + encoding.encode(), 1)

@@ -63,7 +63,7 @@ def _rewritten(number: int) -> entries.SpoolEntry:
 
 
 async def test_what_was_put_is_found_by_the_next_process(spool: Spool) -> None:
-    """k5: from here on 250 may be said; envelope, options and bytes are as they were."""
+    """From here on 250 may be said; envelope, options and bytes are as they were."""
     entry = _rewritten(1)
     await spool.put(entry, MESSAGE)
 
@@ -75,7 +75,7 @@ async def test_what_was_put_is_found_by_the_next_process(spool: Spool) -> None:
 
 
 async def test_what_was_being_written_is_thrown_away_at_start(spool: Spool) -> None:
-    """k0 to k4: nobody was told 250, the client sends again; two would be a duplicate."""
+    """Nobody was told 250, the client sends again; two would be a duplicate."""
     (spool.directory / "tmp" / "01k3d5q9y8zv4c6m2r7t1w0x5b").write_bytes(b"half")
 
     assert await _reopened(spool) == []
@@ -83,7 +83,7 @@ async def test_what_was_being_written_is_thrown_away_at_start(spool: Spool) -> N
 
 
 async def test_marks_survive_and_touch_no_other_row(spool: Spool) -> None:
-    """k11: of three recipients one is delivered; the others go on."""
+    """Of three recipients one is delivered; the others go on."""
     entry = make_entry(1, "a@x.example", "b@x.example", "c@x.example")
     await spool.put(entry, MESSAGE)
     await spool.mark(entry.id, {1: DELIVERED}, durable=True)
@@ -113,7 +113,7 @@ async def test_a_second_put_of_the_same_message_changes_nothing(spool: Spool) ->
 
 
 async def test_damaged_empty_and_foreign_files_go_to_the_quarantine(spool: Spool) -> None:
-    """M25: the service starts, the files wait for a human, sound mail is not concerned."""
+    """The service starts, the files wait for a human, sound mail is not concerned."""
     good, cut = make_entry(1), make_entry(2)
     await spool.put(good, MESSAGE)
     await spool.put(cut, MESSAGE)
@@ -168,7 +168,7 @@ async def test_a_file_of_a_later_version_stops_the_start_and_is_left_alone(spool
 async def test_an_error_of_the_disk_leaves_nothing_and_syncs_no_descriptor_twice(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """k4, k5: the client hears 451; an fsync that failed may lie when it is asked again."""
+    """The client hears 451; an fsync that failed may lie when it is asked again."""
     real_fsync, synced = os.fsync, []
 
     def fsync(descriptor: int) -> None:
@@ -209,7 +209,7 @@ async def test_concurrent_puts_share_the_folders_fsync_but_each_waits_for_one_th
         started.set()
         go_on.wait(10)
 
-    monkeypatch.setattr(files, "_sync_folder", sync)
+    monkeypatch.setattr(files, "flush_folder", sync)
     first = asyncio.create_task(spool.put(make_entry(1), MESSAGE))
     await asyncio.to_thread(started.wait, 10)
     others = [asyncio.create_task(spool.put(make_entry(number), MESSAGE)) for number in range(2, 7)]

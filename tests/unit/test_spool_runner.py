@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def test_a_message_is_announced_delivered_told_and_removed(world: World) -> None:
-    """k7 to k12; the acceptance comes before every other record of the message."""
+    """The acceptance comes before every other record of the message."""
     entry = fresh(1)
     async with world.running() as runner:
         await world.accept(runner, entry)

@@ -22,7 +22,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def test_the_outcome_is_on_disk_before_it_is_told(world: World) -> None:
-    """k11 before k12: a journal that does not answer leaves the row in D, and later D is told, not sent again."""
+    """A journal that does not answer leaves the row in D, and later D is told, not sent again."""
     entry = fresh(1)
     world.journal_error = OSError(28, "No space left on device")
     async with world.running() as runner:
@@ -58,7 +58,7 @@ async def test_rows_in_d_and_f_are_told_again_under_the_same_ids_and_not_sent(wo
 
 
 async def test_a_row_in_flight_is_sent_again_at_start_and_counted_as_a_risk(world: World) -> None:
-    """k8 to k11: the only duplicates there are, at most one a connection."""
+    """The only duplicates there are, at most one a connection."""
     entry = fresh(1, "a@x.example", "b@x.example")
     await world.leave(entry, Row(state=State.IN_FLIGHT, attempts=1), DELIVERED.finished())
     async with world.running():
@@ -143,7 +143,7 @@ async def test_what_does_not_end_in_time_is_cut_and_stays_in_flight_on_disk(worl
 
 
 async def test_a_damaged_message_is_put_aside_and_the_others_go_on(world: World) -> None:
-    """M25, found only when the message is read."""
+    """Found only when the message is read."""
     bad, good = fresh(1), fresh(2)
     await world.leave(bad)
     path = world.spool.directory / "q" / str(bad.id)

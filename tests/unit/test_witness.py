@@ -25,7 +25,7 @@ def _verdict(old: bytes = b"", new: bytes = b"") -> list[str]:
 
 
 def test_an_honest_copy_is_agreed_to() -> None:
-    """The character reference that `html.parser` decodes otherwise than browsers (S14) is no disagreement."""
+    """The character reference that `html.parser` decodes otherwise than browsers is no disagreement."""
     assert _verdict() == []
 
 

@@ -46,7 +46,7 @@ class TrackedLink(Struct, frozen=True, kw_only=True):
 
 
 class Skipped(Struct, frozen=True, kw_only=True):
-    """How many links or parts of a section were left alone for a reason, a stable code; for a message `section` is empty.
+    """How many links or parts of a section were left for a reason, a stable code; of a message `section` is empty.
 
     Their URLs are not kept: they are those that nobody wanted counted.
     """

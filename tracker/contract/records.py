@@ -14,23 +14,25 @@ from tracker.contract.events import JournalRecord
 from tracker.contract.ids import CopyId, EventId, MessageId
 
 
-def _to_text(value: object) -> str:
+def id_to_text(value: object) -> str:
+    """Return an id as its text: the `enc_hook` of every file of ours that holds ids."""
     if isinstance(value, MessageId | CopyId | EventId):
         return str(value)
-    raise NotImplementedError(f"{type(value).__name__} has no place in a journal record")
+    raise NotImplementedError(f"{type(value).__name__} has no place in a record")
 
 
-def _from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
+def id_from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
+    """Read an id from its text: the `dec_hook` of the same files. ValueError: it is none."""
     if kind in (MessageId, CopyId, EventId) and isinstance(value, str):
         try:
             return kind.parse(value)
         except IdError as error:
             raise ValueError(str(error)) from error
-    raise NotImplementedError(f"{kind.__name__} has no place in a journal record")
+    raise NotImplementedError(f"{kind.__name__} has no place in a record")
 
 
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_text)
-_DECODER: Final[msgspec.json.Decoder[JournalRecord]] = msgspec.json.Decoder(JournalRecord, dec_hook=_from_text)
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=id_to_text)
+_DECODER: Final[msgspec.json.Decoder[JournalRecord]] = msgspec.json.Decoder(JournalRecord, dec_hook=id_from_text)
 
 
 def encode(record: JournalRecord) -> bytes:

@@ -2,8 +2,6 @@
 
 Owns modes (files 0600, folders 0700) and what is done with a write that failed half-way. Does not own the order of
 these steps, nor threads (`writer.py`), nor the layout (`segment.py`).
-
-Limits: where there is no `fdatasync` (macOS), it is `fsync`, which there does not flush the drive's own cache.
 """
 
 import contextlib
@@ -15,8 +13,8 @@ from typing import Final, Self
 
 from tracker.contract.ports import Entropy
 from tracker.journal.segment import HEADER_BYTES, RANDOM_BYTES, Framer, header, names_in, next_name
+from tracker.runtime.durable import flush_data, flush_folder, write_whole
 
-_FLUSH: Final = getattr(os, "fdatasync", os.fsync)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -42,8 +40,8 @@ class SegmentFile:
         path = directory / str(name)
         descriptor = os.open(path, _CREATE, 0o600)
         try:
-            _write_whole(descriptor, header(name, unix_ms=unix_ms))
-            _flush_folder(directory)
+            write_whole(descriptor, [header(name, unix_ms=unix_ms)])
+            flush_folder(directory)
         except OSError:
             os.close(descriptor)
             path.unlink(missing_ok=True)
@@ -54,7 +52,7 @@ class SegmentFile:
         """Write the records. OSError: they are not written, none of them; the segment must not be appended to again."""
         raw = b"".join([self._framer.frame(payload) for payload in payloads])
         try:
-            _write_whole(self._descriptor, raw)
+            write_whole(self._descriptor, [raw])
         except OSError:
             # Records whose caller was told that they failed shall not be read back; where even this fails, they may be.
             with contextlib.suppress(OSError):
@@ -67,7 +65,7 @@ class SegmentFile:
         if self.has_failed_flush:
             return OSError(errno.EIO, "an earlier flush of the segment failed", str(self.path))
         try:
-            _FLUSH(self._descriptor)
+            flush_data(self._descriptor)
         except OSError as error:
             self.has_failed_flush = True
             return error
@@ -77,17 +75,3 @@ class SegmentFile:
         """Close the file; the segment is complete."""
         with contextlib.suppress(OSError):  # what is flushed is safe, and what is not has been told to whoever waited
             os.close(self._descriptor)
-
-
-def _write_whole(descriptor: int, raw: bytes) -> None:
-    view = memoryview(raw)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _flush_folder(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

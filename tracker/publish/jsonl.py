@@ -17,6 +17,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from tracker.runtime.durable import flush_folder, write_whole
+
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl", re.ASCII)
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK: Final = 65536
@@ -38,12 +40,12 @@ class JsonlWriter:
         descriptor = os.open(path, _OPEN, 0o600)  # addresses are in it
         try:
             _cut_unfinished_line(descriptor)
-            _write_whole(descriptor, b"".join([record.encode() + b"\n" for record in records]))
+            write_whole(descriptor, [b"".join([record.encode() + b"\n" for record in records])])
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if is_new:
-            _flush_folder(self._directory)  # else a power cut may take the whole file
+            flush_folder(self._directory)  # else a power cut may take the whole file
 
     def tidy(self, now: datetime) -> None:
         """Remove the files of days that ended longer than `keep` ago; other files are left alone."""
@@ -70,20 +72,6 @@ def _cut_unfinished_line(descriptor: int) -> None:
         end = start
     if end < size:
         os.ftruncate(descriptor, end)
-
-
-def _write_whole(descriptor: int, raw: bytes) -> None:
-    view = memoryview(raw)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _flush_folder(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _day_of(name: str) -> date | None:

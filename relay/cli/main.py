@@ -1,0 +1,44 @@
+"""The command `mailwake`: its subcommands, and how errors become exit codes.
+
+Exit codes: 0 done, 1 the answer is no (a check failed, nothing was found), 2 unusable arguments or configuration.
+"""
+
+from typing import Any
+
+import click
+
+from relay.cli.check import check
+from relay.cli.config import config
+from relay.cli.demo import demo
+from relay.cli.events import events, stats
+from relay.cli.explain import explain
+from relay.cli.init import init
+from relay.cli.mail import decode, rewrite, send
+from relay.cli.options import EXIT_UNUSABLE
+from relay.cli.serve import serve
+
+
+class _Commands(click.Group):
+    """Turns the errors of an unusable set-up into one clear text and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        from tracker.contract.errors import KeysError
+        from tracker.runtime.configfile import ConfigError
+
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(f"mailwake: {error}", err=True)
+        except KeysError as error:
+            click.echo(f"mailwake: keys.file: {error}", err=True)
+        raise SystemExit(EXIT_UNUSABLE)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="mailwake", prog_name="mailwake")
+def main() -> None:
+    """Relay mail with tracked links, and record who opens and clicks."""
+
+
+for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats):
+    main.add_command(_command)

@@ -1,0 +1,82 @@
+"""A message from a file, taken through the same preparation as one that a client sends."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from relay.appconfig import Config
+    from relay.core.prepare import Prepared
+    from tracker.contract.address import Address
+    from tracker.contract.ids import MessageId
+    from tracker.contract.settings import Settings
+
+
+class AddressType(click.ParamType["Address"]):
+    """A mail address, `ana@client.example`."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Address":  # noqa: ANN401 - click's signature
+        """Parse it; exit code 2 says what is wrong."""
+        from tracker.contract.address import Address
+        from tracker.contract.errors import AddressError
+
+        try:
+            return value if isinstance(value, Address) else Address.parse(str(value))
+        except AddressError as error:
+            self.fail(str(error), param, ctx)
+
+
+def settings_in_force(config: "Config") -> "Settings":
+    """Return the settings; links point to the running tracking host where the file leaves its port open."""
+    from tracker.runtime import control
+    from tracker.runtime.units import ListenAddress
+
+    if config.tracker.public_url is None:
+        for status in control.running(config.run_directory):
+            for address in status.listening.get("tracker", []):
+                return config.settings(ListenAddress.parse(address))
+    return config.settings()
+
+
+def prepare_file(
+    config: "Config", path: Path, *, recipient: "Address | None", set_name: str | None
+) -> "tuple[MessageId, Prepared]":
+    """Prepare a file as if it had been sent to the recipient now; a refusal ends the command with exit code 1."""
+    from relay.core import headers
+    from relay.core.mailboxes import first_mailbox
+    from relay.core.prepare import Site, prepare
+    from relay.core.reply import Reply
+    from relay.core.submission import Envelope, Session, Submission
+    from tracker.contract.address import Address
+    from tracker.contract.ids import RANDOM_BYTES_OF_MESSAGE_ID, MessageId
+
+    now = datetime.now(UTC)
+    raw = path.read_bytes()
+    if set_name is not None:
+        raw = b"X-SES-CONFIGURATION-SET: " + set_name.encode() + b"\r\n" + raw
+    values = headers.scan(raw).values("From")
+    author = first_mailbox(values[0]) if values else None
+    submission = Submission(
+        session=Session(client_address="127.0.0.1", helo="localhost", esmtp=True, tls=False, caller="", trusted=True),
+        envelope=Envelope(
+            reverse_path=author or Address.parse("nobody@localhost"),
+            recipients=(recipient or Address.parse("somebody@localhost"),),
+            body_8bit=True,
+            smtputf8=False,
+            declared_size=None,
+        ),
+        message=raw,
+        received_at=now,
+    )
+    message = MessageId.make(unix_ms=int(now.timestamp() * 1000), entropy=os.urandom(RANDOM_BYTES_OF_MESSAGE_ID))
+    site = Site(hostname=config.hostname, instance=config.instance, bare_line_ends=config.relay.bare_line_ends)
+    prepared = prepare(submission, site=site, settings=settings_in_force(config), message_id=message)
+    if isinstance(prepared, Reply):
+        click.echo(f"mailwake: the message would be refused: {prepared.line()}", err=True)
+        raise SystemExit(1)
+    return message, prepared

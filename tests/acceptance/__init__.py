@@ -1,0 +1,1 @@
+"""The installed package as processes, with clients and servers that are not ours."""

@@ -1,0 +1,220 @@
+"""SIGKILL in the middle: no mail that got 250 is lost, no answered hit is missing, each outcome has one event."""
+
+import asyncio
+import contextlib
+import smtplib
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.acceptance.service import Events, Service, body_of, by_type, fetch, links_of, pixel_of, wait_until
+
+RECIPIENTS = ("ana@client.example", "bo@client.example", "cy@other.example")
+CONNECTIONS_IN_FLIGHT = 20  # max_connections of an upstream, by default
+
+Count = Callable[[int, int], int]
+Record = Callable[[str, Mapping[str, object]], None]
+
+
+@dataclass
+class _Upstream:
+    """Takes mail, and counts what it took by copy and by recipient."""
+
+    taken: Counter[str] = field(default_factory=Counter)
+    subjects: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        content = envelope.content
+        assert isinstance(content, bytes)
+        head = content.partition(b"\r\n\r\n")[0].decode("ascii", "replace").splitlines()
+        names = dict(line.split(": ", 1) for line in head if ": " in line)
+        self.taken[names["X-Mailwake-Copy"]] += 1
+        for recipient in envelope.rcpt_tos:
+            self.subjects[names["Subject"], recipient] += 1
+        return "250 2.0.0 Taken"
+
+
+@contextmanager
+def _upstream() -> Iterator[tuple[_Upstream, int]]:
+    """Run a real SMTP server on a loop of its own: aiosmtpd's Controller cannot be given a bound socket."""
+    handler = _Upstream()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def session() -> SMTP:
+        return SMTP(handler, hostname="mx.client.example", loop=loop)
+
+    async def serve() -> asyncio.Server:
+        return await loop.create_server(session, sock=listening)
+
+    async def end(server: asyncio.Server) -> None:
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    server = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
+    try:
+        yield handler, listening.getsockname()[1]
+    finally:
+        asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def _send_until_accepted(service: Service, subject: str, stop: threading.Event) -> bool:
+    """Do as a client that retries: the same message again until a 250 is read."""
+    text = (
+        f"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n"
+        "Content-Type: text/html; charset=utf-8\r\n\r\n"
+        '<html><body><a href="https://shop.example/lamp">Lamp</a></body></html>\r\n'
+    )
+    while not stop.wait(0.02):
+        with (
+            contextlib.suppress(OSError, smtplib.SMTPException),
+            smtplib.SMTP(*service.addresses["relay"], timeout=20) as client,
+        ):
+            client.sendmail("news@shop.example", RECIPIENTS, text)
+            return True
+    return False
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_no_accepted_message_is_lost_and_each_outcome_has_one_event(
+    installed_mailwake: Path, tmp_path: Path, count_of: Count, record_soak: Record
+) -> None:
+    """Messages of three recipients from clients that retry, with kills of the serving process in between."""
+    messages, kills, clients = count_of(200, 2000), count_of(5, 24), 8
+    stop = threading.Event()
+    accepted: list[str] = []
+    waiting = [f"message {number}" for number in range(messages)]
+
+    with (
+        _upstream() as (upstream, port),
+        Service(installed_mailwake, tmp_path, upstream=f"smtp://127.0.0.1:{port}") as service,
+    ):
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    subject = waiting.pop()
+                except IndexError:
+                    return
+                if _send_until_accepted(service, subject, stop):
+                    accepted.append(subject)
+
+        threads = [threading.Thread(target=work) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(kills):
+                enough = messages * (number + 1) // (kills + 1)
+                wait_until(lambda: len(accepted), enough.__le__, 120, service.log)
+                service.kill()
+                service.start()
+            wait_until(lambda: len(accepted), lambda seen: seen == messages, 120, service.log)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+        events = service.wait_for_events(lambda events: _settled(events, upstream, accepted), 180)
+        assert service.stop() == 0
+
+    twice = sum(times - 1 for times in upstream.taken.values())
+    lost = [(subject, rcpt) for subject in accepted for rcpt in RECIPIENTS if not upstream.subjects[subject, rcpt]]
+    deliveries = Counter(event["mailwake"]["copyId"] for event in by_type(events, "Delivery"))
+    sends = Counter(event["mailwake"]["copyId"] for event in by_type(events, "Send"))
+    record_soak(
+        "kills",
+        {
+            "messages": messages,
+            "recipients": len(RECIPIENTS),
+            "kills": kills,
+            "copies": len(upstream.taken),
+            "lost": len(lost),
+            "delivered_twice": twice,
+            "bound": kills * CONNECTIONS_IN_FLIGHT,
+        },
+    )
+    print(f"{messages} messages, {kills} kills: {len(lost)} lost, {twice} copies twice")
+
+    assert lost == []
+    assert twice <= kills * CONNECTIONS_IN_FLIGHT
+    assert set(deliveries) == set(upstream.taken) == set(sends)
+    assert set(deliveries.values()) == {1}
+    assert set(sends.values()) == {1}
+
+
+def _settled(events: Events, upstream: _Upstream, accepted: list[str]) -> bool:
+    """Tell whether every copy that the upstream took has its Delivery, and every accepted message arrived."""
+    arrived = all(upstream.subjects[subject, rcpt] for subject in accepted for rcpt in RECIPIENTS)
+    return arrived and len(by_type(events, "Delivery")) >= len(upstream.taken)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_no_answered_hit_is_missing(
+    installed_mailwake: Path, tmp_path: Path, count_of: Count, record_soak: Record
+) -> None:
+    """Hits from several readers with kills of the tracking host in between; each answered one is an event, once."""
+    hits, kills = count_of(500, 20_000), count_of(3, 10)
+    with Service(installed_mailwake, tmp_path) as service:
+        assert _send_until_accepted(service, "hits", threading.Event())
+        copies = wait_until(service.delivered, lambda found: len(found) == len(RECIPIENTS), 30, service.log)
+        html = body_of(copies[0], "text/html")
+        urls = (pixel_of(html), links_of(html)[0])
+        answered: list[str] = []
+        waiting = list(range(hits))
+
+        def work() -> None:
+            while waiting:
+                with contextlib.suppress(IndexError):
+                    reader = f"reader {waiting.pop()}"
+                    url = urls[len(answered) % 2]
+                    while not _hit(service, url, reader):
+                        pass
+                    answered.append(reader)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(kills):
+            enough = hits * (number + 1) // (kills + 1)
+            wait_until(lambda: len(answered), enough.__le__, 120, service.log)
+            service.kill()
+            service.start()
+        for thread in threads:
+            thread.join(120)
+        assert len(answered) == hits
+
+        def seen(events: Events) -> set[str]:
+            return {
+                str(event[name.lower()]["userAgent"]) for name in ("Open", "Click") for event in by_type(events, name)
+            }
+
+        events = service.wait_for_events(lambda events: set(answered) <= seen(events), 120)
+        assert service.stop() == 0
+
+    ids = Counter(event["mailwake"]["eventId"] for event in events)
+    record_soak("hits", {"hits": hits, "kills": kills, "missing": 0, "counted_twice": len(ids) - len(events)})
+    assert set(ids.values()) == {1}
+
+
+def _hit(service: Service, url: str, reader: str) -> bool:
+    """Ask once; true when an answer was read to its end."""
+    try:
+        status, _, _ = fetch(service.local(url), user_agent=reader)
+    except (OSError, HTTPException):  # nobody listens, or the answer was cut
+        return False
+    return status in (200, 302)

@@ -1,0 +1,279 @@
+"""The configuration file: spellings, overrides, every error at once, each with its key and a remedy."""
+
+import contextlib
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import appconfig
+from relay.appconfig import Config
+from tracker.contract.settings import UnknownSet
+from tracker.runtime.configfile import ConfigError, find
+from tracker.runtime.units import (
+    ListenAddress,
+    UnfitError,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+
+SMALL = """
+[relay]
+allow_networks = ["127.0.0.0/8"]
+[upstream.default]
+url = "maildir:var/mail"
+final = true
+[configuration_set.default]
+"""
+
+
+def _load(folder: Path, text: str, **environ: str) -> Config:
+    path = folder / "config.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return appconfig.load(path, environ)
+
+
+def _problems(folder: Path, text: str, **environ: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        _load(folder, text, **environ)
+    return {problem.key: f"{problem.wrong} - {problem.remedy}" for problem in caught.value.problems}
+
+
+def test_a_small_file_has_every_default(tmp_path: Path) -> None:
+    """What contract and reference call the default is what an empty table gives."""
+    config = _load(tmp_path, SMALL)
+
+    assert config.relay.max_message == 25 << 20
+    assert config.spool.retry_for == timedelta(days=5)
+    assert config.tracker.listen == (ListenAddress("127.0.0.1", 8080),)
+    assert config.base_url() == "http://127.0.0.1:8080"
+    assert config.tracking.max_links == 250
+    settings = config.settings()
+    assert settings.account_set == "default"
+    assert settings.own_hosts == {"127.0.0.1:8080"}
+    assert settings.sets["default"].text_links
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """A process may be started from any folder; defaults are paths, too."""
+    config = _load(tmp_path, SMALL + '[journal]\ndirectory = "events"')
+
+    assert config.journal.directory == tmp_path / "events"
+    assert config.spool.directory == tmp_path / "var/spool"
+    assert config.storage.path == tmp_path / "var/mailwake.db"
+    assert config.upstreams["default"].url.maildir == tmp_path / "var/mail"
+    assert config.run_directory == tmp_path / "var/run"
+
+
+def test_all_errors_come_at_once_with_key_and_remedy(tmp_path: Path) -> None:
+    """An operator mends a file in one go, not one error a start."""
+    problems = _problems(
+        tmp_path,
+        """
+[relay]
+listen = ["127.0.0.1"]
+max_message = "25 megabytes"
+max_recipients = true
+hostnam = "a.example"
+allow_networks = ["8.8.0.0/16"]
+inline_wait = "5s"
+[upstream.default]
+url = "ftp://a.example"
+[upstream.other]
+url = "maildir:x"
+username = "u"
+[configuration_set.default]
+upstream = "gone"
+destinations = ["nowhere"]
+[configuration_set.other]
+mode = "shadow"
+on_signed = "resign"
+[sender_domain."shop..example"]
+configuration_set = "default"
+[event_destination.archive]
+type = "webhook"
+[console]
+listen = ["0.0.0.0:8081"]
+[metrics]
+listen = "0.0.0.0:9464"
+[storage]
+url = "postgresql://localhost/x"
+[dkim.shop]
+domain = "shop.example"
+[trackin]
+""",
+    )
+
+    assert "address and port" in problems["relay.listen"]
+    assert '"25MiB"' in problems["relay.max_message"]
+    assert "whole number" in problems["relay.max_recipients"]
+    assert "'hostname'" in problems["relay.hostnam"]
+    assert "open relay" in problems["relay.allow_networks"]
+    assert "not in this version" in problems["relay.inline_wait"]
+    assert "'ftp' is no scheme" in problems["upstream.default.url"]
+    assert "username and a password" in problems["upstream.other"]
+    assert "not in this version - remove it" in problems["configuration_set.other.mode"]
+    assert "not in this version" in problems["configuration_set.other.on_signed"]
+    assert problems["configuration_set.default.upstream"].endswith("choose from default, other")
+    assert "'nowhere'" in problems["configuration_set.default.destinations"]
+    assert "no domain" in problems['sender_domain."shop..example"']
+    assert "not in this version" in problems["event_destination.archive.type"]
+    assert "no login" in problems["console.listen"]
+    assert "private" in problems["metrics.listen"]
+    assert "only SQLite" in problems["storage.url"]
+    assert "not in this version" in problems["dkim"]
+    assert "'tracking'" in problems["trackin"]
+
+
+def test_values_come_from_environment_and_files(tmp_path: Path) -> None:
+    """`env:` and `file:` keep secrets out of the file; what is not there is an error of that key alone."""
+    (tmp_path / "secret").write_text("s3cret\n")
+    login = '[upstream.mail]\nurl = "smtp://127.0.0.1:2526"\nusername = "env:WHO"\npassword = "file:secret"\n'
+
+    upstream = _load(tmp_path, SMALL + login, WHO="ana").upstreams["mail"]
+
+    assert upstream.username == "ana"
+    assert upstream.password is not None
+    assert upstream.password.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(upstream)
+    (tmp_path / "secret").unlink()
+    assert set(_problems(tmp_path, SMALL + login)) == {"upstream.mail.username", "upstream.mail.password"}
+
+
+def test_the_environment_overrides_any_key(tmp_path: Path) -> None:
+    """Texts, numbers, truths and lists; the origin of each value is kept."""
+    config = _load(
+        tmp_path,
+        SMALL,
+        MAILWAKE__RELAY__HOSTNAME="Relay.Example",
+        MAILWAKE__RELAY__LISTEN='["127.0.0.1:0", "[::1]:0"]',
+        MAILWAKE__TRACKER__LISTEN="127.0.0.1:0",
+        MAILWAKE__RELAY__MAX_RECIPIENTS="200",
+        MAILWAKE__CONFIGURATION_SET__DEFAULT__CLICK_TRACKING="false",
+        MAILWAKE__CONFIGURATION_SET__DEFAULT__OPEN_TRACKING="false",
+        MAILWAKE__UPSTREAM__SECOND__URL="maildir:b",
+    )
+
+    assert config.hostname == "relay.example"
+    assert len(config.relay.listen) == 2
+    assert config.tracker.listen == (ListenAddress("127.0.0.1", 0),)
+    assert config.relay.max_recipients == 200
+    assert config.sets["default"].click_tracking is False
+    assert config.sets["default"].open_tracking is False
+    assert set(config.upstreams) == {"default", "second"}
+    assert config.source.origins["relay.hostname"] == "MAILWAKE__RELAY__HOSTNAME"
+    assert config.source.origins["upstream.default.url"] == "file"
+
+
+def test_a_misspelled_override_is_an_error(tmp_path: Path) -> None:
+    """A variable that nobody reads would be believed to work."""
+    problems = _problems(tmp_path, SMALL, MAILWAKE__RELAY="x", MAILWAKE__RELAY__HOSTNAM="y")
+
+    assert "MAILWAKE__SECTION__KEY" in problems["MAILWAKE__RELAY"]
+    assert "'hostname'" in problems["relay.hostnam"]
+
+
+def test_broken_toml_is_one_clear_error(tmp_path: Path) -> None:
+    """The line is named, and nothing else is guessed."""
+    assert "line 1" in _problems(tmp_path, "[relay\n")["TOML"]
+
+
+def test_links_that_only_this_machine_can_follow_must_not_leave_it(tmp_path: Path) -> None:
+    """An http: or loopback base with an upstream elsewhere would send dead links to customers."""
+    away = SMALL + '[upstream.far]\nurl = "smtps://smtp.example.com"\n'
+
+    assert "far" in _problems(tmp_path, away)["tracker.public_url"]
+    assert "far" in _problems(tmp_path, away + '[tracker]\npublic_url = "http://t.shop.example"')["tracker.public_url"]
+    assert (
+        _load(tmp_path, away + '[tracker]\npublic_url = "https://T.shop.example/"').base_url()
+        == "https://t.shop.example"
+    )
+    assert "public_url" in str(_problems(tmp_path, SMALL + '[tracker]\nlisten = ["0.0.0.0:8080"]'))
+
+
+@pytest.mark.parametrize("url", ["smtp://127.0.0.1:2525", "smtp://localhost:2525"])
+def test_an_upstream_that_is_this_relay_is_refused(tmp_path: Path, url: str) -> None:
+    """Mail would go round until its Received fields stop it."""
+    assert "circle" in _problems(tmp_path, SMALL.replace("maildir:var/mail", url))["upstream.default.url"]
+
+
+def test_a_relay_that_nobody_can_use_is_refused(tmp_path: Path) -> None:
+    """There is no login yet, so an empty allow_networks admits nobody; it must not mean everybody."""
+    problems = _problems(tmp_path, SMALL.replace('allow_networks = ["127.0.0.0/8"]', ""))
+
+    assert "nobody could send" in problems["relay.allow_networks"]
+
+
+def test_two_servers_cannot_have_one_port(tmp_path: Path) -> None:
+    """The console must never answer where strangers reach the tracking host."""
+    problems = _problems(tmp_path, SMALL + '[tracker]\nlisten = ["0.0.0.0:8081"]\npublic_url = "http://127.0.0.1:8081"')
+
+    assert "tracker.listen" in problems["console.listen"]
+    assert _load(tmp_path, SMALL.replace("[relay]", '[relay]\nlisten = ["0.0.0.0:2525", "[::]:2525"]')).relay.listen
+
+
+def test_a_password_in_a_file_that_others_read_is_refused(tmp_path: Path) -> None:
+    """The login of the upstream is the right to send; taken from the environment it is fine."""
+    path = tmp_path / "config.toml"
+    login = '[upstream.mail]\nurl = "smtp://127.0.0.1:2526"\nusername = "u"\npassword = '
+    path.write_text(f'{SMALL}{login}"p"\n')
+    path.chmod(0o644)
+
+    with pytest.raises(ConfigError, match="chmod 600"):
+        appconfig.load(path, {})
+    path.write_text(f'{SMALL}{login}"env:P"\n')
+    assert appconfig.load(path, {"P": "p"}).upstreams["mail"].username == "u"
+
+
+def test_events_are_understood_in_the_spellings_of_ses(tmp_path: Path) -> None:
+    """A set-up copied from SES works; events that are not there are not silently dropped."""
+    head = SMALL + '[event_destination.a]\ntype = "stdout"\nevents = '
+
+    settings = _load(tmp_path, head + '["DELIVERY_DELAY", "Open", "click"]').settings()
+
+    assert settings.destinations["a"].events == {"delivery_delay", "open", "click"}
+    assert "no event 'Complaint'" in _problems(tmp_path, head + '["Complaint"]')["event_destination.a.events"]
+
+
+def test_sender_domains_are_kept_as_a_labels(tmp_path: Path) -> None:
+    """The domain is written as a person writes it, and found as mail bears it."""
+    settings = _load(tmp_path, SMALL + '[sender_domain."Bücher.Example"]\nconfiguration_set = "default"').settings()
+
+    entry = settings.sender_domain_of("mail.xn--bcher-kva.example")
+    assert entry is not None
+    assert entry.configuration_set == "default"
+    assert isinstance(settings.choose_set(named="x", sender_domain=None), UnknownSet)
+
+
+def test_the_file_is_looked_for_where_the_reference_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--config, MAILWAKE_CONFIG, ./config.toml, /etc/mailwake/config.toml, in that order."""
+    monkeypatch.chdir(tmp_path)
+    assert find(Path("a"), {"MAILWAKE_CONFIG": "b"}) == Path("a")
+    assert find(None, {"MAILWAKE_CONFIG": "b"}) == Path("b")
+    (tmp_path / "config.toml").touch()
+    assert find(None, {}) == Path("config.toml")
+
+
+@given(st.integers(min_value=0, max_value=1 << 45))
+def test_a_size_is_read_as_it_is_written(size_bytes: int) -> None:
+    """Parse is the inverse of format."""
+    assert parse_size(format_size(size_bytes)) == size_bytes
+
+
+@given(st.integers(min_value=0, max_value=10**9))
+def test_a_time_is_read_as_it_is_written(seconds: int) -> None:
+    """Parse is the inverse of format."""
+    assert parse_duration(format_duration(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+
+
+@given(st.text())
+def test_a_unit_that_cannot_be_read_is_unfit_and_nothing_else(text: str) -> None:
+    """No text makes the parsers raise anything but the error that has a remedy."""
+    for parse in (parse_size, parse_duration, ListenAddress.parse):
+        with contextlib.suppress(UnfitError):
+            parse(text)

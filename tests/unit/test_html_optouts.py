@@ -1,0 +1,170 @@
+"""Opt-outs, `ses:tags` and `{{ses:openTracker}}`: who is meant by them, and what leaves the body."""
+
+import pytest
+
+from relay.core import html
+from relay.core.openelements import MAX_OPEN, OpenElements
+
+
+def _opted_out(body: str) -> list[bool]:
+    return [link.opt_out is not None for link in html.find(body.encode()).links]
+
+
+def _without_removals(body: str) -> str:
+    raw = body.encode()
+    for start, end in reversed(html.find(raw).removals):
+        raw = raw[:start] + raw[end:]
+    return raw.decode()
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        "ses:no-track",
+        "SES:NO-TRACK",
+        'ses:no-track=""',
+        "ses:no-track=no-track",
+        "data-no-track",
+        "clicktracking=off",
+        'clicktracking="OFF"',
+        "data-pm-no-track",
+        'data-msys-clicktrack="0"',
+        "disable-tracking=true",
+        "disable-tracking",
+        "mc:disable-tracking",
+    ],
+)
+def test_the_opt_out_of_every_vendor_is_honoured(attribute: str) -> None:
+    """On the link, in any case and with any quotes, on an element around it, and on a VML shape."""
+    assert _opted_out(f"<a href=x {attribute}>") == [True]
+    assert _opted_out(f"<a {attribute} href=x>") == [True]
+    assert _opted_out(f"<div {attribute}><p><a href=x></a></p></div><a href=y>") == [True, False]
+    assert _opted_out(f"<!--[if mso]><v:rect href=x {attribute}></v:rect><![endif]-->") == [True]
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        "clicktracking=on",
+        "data-msys-clicktrack=1",
+        "disable-tracking=false",
+        "data-no-tracking",
+        'title="ses:no-track data-no-track clicktracking=off"',
+        "clicktracking=on clicktracking=off",
+    ],
+)
+def test_what_is_no_opt_out_does_not_count(attribute: str) -> None:
+    """Other values, other names, text within a value, and the second of two."""
+    assert _opted_out(f"<a href=x {attribute}>") == [False]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("<p data-no-track>x<p><a href=1>", [False]),
+        ("<ul><li data-no-track><a href=1><li><a href=2></ul>", [True, False]),
+        ("<table><tr data-no-track><td><a href=1><td><a href=2><tr><td><a href=3></table>", [True, True, False]),
+        ("<table><tr><td data-no-track><a href=1><td><a href=2></table>", [True, False]),
+        ("<table data-no-track><tr><td></table><a href=1>", [False]),
+        ("<table data-no-track><tr><td></td></tr></div></span><tr><td><a href=1>", [True]),
+        ("<div data-no-track><table><tr><td></div><a href=1></table><a href=2></div><a href=3>", [True, True, False]),
+        ("<table data-no-track><tr><td><table><tr><td></table><a href=1></table><a href=2>", [True, False]),
+        ("<div data-no-track><div></div><a href=1></div><a href=2>", [True, False]),
+        ("<div data-no-track><b></div><a href=1>", [False]),
+        ("<img data-no-track><br data-no-track><a href=1>", [False]),
+        ("<body data-no-track><p>x</p></body></html><a href=1>", [True]),
+        ("<!-- <div data-no-track> --><style><div data-no-track></style><a href=1>", [False]),
+        ("</table></td><div data-no-track></table></td><a href=1></div>", [True]),
+        ("<span data-no-track><span></span><a href=1></span><a href=2>", [True, False]),
+        ("<a data-no-track href=1>x<a href=2>", [True, False]),
+        ("<select><option data-no-track>x<option></select><a href=1>", [False]),
+    ],
+)
+def test_an_opt_out_ends_with_its_element(body: str, expected: list[bool]) -> None:
+    """Approximately as browsers see elements end, with and without their end tags."""
+    assert _opted_out(body) == expected
+
+
+def test_elements_without_end_are_bounded() -> None:
+    """Beyond a depth that no browser reaches either, links are left alone rather than tracked by mistake."""
+    elements = OpenElements()
+    for _ in range(MAX_OPEN):
+        elements.start(b"div", opted_out=False)
+    assert not elements.opted_out
+
+    elements.start(b"div", opted_out=False)
+
+    assert elements.opted_out
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("<a ses:no-track href=x>", "<a href=x>"),
+        ("<a href=x ses:no-track>", "<a href=x>"),
+        ("<a href=x\r\n   ses:no-track>", "<a href=x>"),
+        ("<a href=x ses:no-track/>", "<a href=x />"),
+        ("<a href=x ses:no-track />", "<a href=x />"),
+        ("<a ses:no-track ses:tags='a:b' data-no-track href=x>", "<a href=x>"),
+        ('<a id=y ses:tags="a:b"href=x>', "<a id=y href=x>"),
+        ('<a id="y"ses:tags="a:b"href=x>', '<a id="y"href=x>'),
+        ("<a/ses:no-track/href=x>", "<a//href=x>"),
+        ('<a id ses:tags="a" ="b" href=x>', '<a id ses:tags="a" ="b" href=x>'),
+        ("<p SES:Tags = 'a:b' >x", "<p >x"),
+        ("<a href=x ses:no-track ses:no-track>", "<a href=x>"),
+        ("<svg ses:no-track></svg>", "<svg></svg>"),
+        ("<a href=x data-pm-no-track clicktracking=off>", "<a href=x data-pm-no-track clicktracking=off>"),
+        ("<!-- <a ses:no-track> --><style ses:no-track>ses:no-track</style>", None),
+        ("<!--[if mso]><v:rect ses:no-track href=x><![endif]-->", "<!--[if mso]><v:rect href=x><![endif]-->"),
+    ],
+)
+def test_our_attributes_leave_and_their_neighbours_stay_what_they_are(body: str, left: str | None) -> None:
+    """With the white space before them, unless an attribute would then run into the next one."""
+    if left is None:
+        left = "<!-- <a ses:no-track> --><style>ses:no-track</style>"
+    assert _without_removals(body) == left
+    assert [link.url for link in html.find(left.encode()).links] == [
+        link.url for link in html.find(body.encode()).links
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "tags"),
+    [
+        ("product:book", (("product", "book"),)),
+        ("product:book; season : winter ;", (("product", "book"), ("season", "winter"))),
+        ("a:b:c;ok:1", (("ok", "1"),)),
+        (";;a;:b;c:;d:e f;ä:b", ()),
+        ("a&colon;b", (("a", "b"),)),
+        ("", ()),
+        (f"a:{'x' * 256};b:{'x' * 257}", (("a", "x" * 256),)),
+    ],
+)
+def test_link_tags_are_parsed_as_amazon_ses_does(value: str, tags: tuple[tuple[str, str], ...]) -> None:
+    """Pairs of letters, digits, `_` and `-`, split at the first colon; what is none of that is left out."""
+    assert html.find(f'<a ses:tags="{value}" href=x>'.encode()).links[0].tags == tags
+
+
+def test_link_tags_are_bounded() -> None:
+    """They stand in every event of the link."""
+    value = ";".join(f"k{number}:v" for number in range(1000))
+
+    assert len(html.find(f"<a ses:tags={value} href=x>".encode()).links[0].tags) == 50
+
+
+def test_a_tracker_placeholder_counts_in_text_only() -> None:
+    """One within Outlook's comment is removed: it can show no pixel, and must not show braces. Others are nobody's."""
+    name = "{{ses:openTracker}}"
+    body = (
+        f"{name}<p title='{name}'><!-- {name} --><style>{name}</style><!--[if mso]>{name}<![endif]-->"
+        f"<a href=https://a.example/{name}>{name}</a>< {name}"
+    )
+
+    scan = html.find(body.encode())
+
+    assert [start for start, _ in scan.open_trackers] == [
+        0,
+        body.index(f">{name}</a>") + 1,
+        body.rindex(name),
+    ]
+    assert [start for start, _ in scan.removals] == [body.index(f"mso]>{name}") + 5]

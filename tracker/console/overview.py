@@ -1,0 +1,80 @@
+"""What the overview shows, as values: the process and its parts, and the events of the last day.
+
+Owns the queries of the console. What the events mean is `tracker.core.statistics`' and the reference's.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from tracker.contract.events import EventType
+from tracker.store import schema
+from tracker.store.database import StorageUnavailableError, Store
+from tracker.store.times import from_ms, to_ms
+
+PERIOD: Final = timedelta(days=1)
+_CURSOR: Final = sa.select(schema.cursor.c.slot, schema.cursor.c.segment, schema.cursor.c.offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessView:
+    """What the process says of itself. `listening` is by part; `upstreams` by name, as they are written in the file."""
+
+    version: str
+    pid: int
+    started_at: datetime
+    config_path: str
+    listening: Mapping[str, Sequence[str]]
+    upstreams: Mapping[str, str]
+    queue: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageView:
+    """Events of the last day by type, when the last one was, and what of the journals is not taken in yet.
+
+    `trouble` says why none of it can be seen.
+    """
+
+    counts: Mapping[str, int]
+    last_at: datetime | None = None
+    behind_bytes: int = 0
+    trouble: str = ""
+
+
+async def look(store: Store, journal_root: Path, now: datetime) -> StorageView:
+    """Count the events of the last day; a storage that cannot be used is an answer, too."""
+
+    def work(connection: sa.Connection) -> StorageView:
+        event = schema.event.c
+        since = event.at_ms >= to_ms(now - PERIOD)
+        rows = connection.execute(sa.select(event.type, sa.func.count()).where(since).group_by(event.type))
+        found = {str(kind): int(count) for kind, count in rows}
+        last = connection.execute(sa.select(sa.func.max(event.at_ms))).scalar()
+        cursor = {str(slot): (str(segment), int(offset)) for slot, segment, offset in connection.execute(_CURSOR)}
+        return StorageView(
+            counts={kind.value: found.get(kind.value, 0) for kind in EventType},
+            last_at=None if last is None else from_ms(last),
+            behind_bytes=_behind_bytes(journal_root, cursor),
+        )
+
+    try:
+        return await store.read(work)
+    except StorageUnavailableError as error:
+        return StorageView(counts={}, trouble=str(error))
+
+
+def _behind_bytes(root: Path, cursor: Mapping[str, tuple[str, int]]) -> int:
+    """Add up what lies behind the cursor in each slot's segments, whose names sort by age."""
+    behind = 0
+    for path in root.glob("*/*.mwj"):
+        segment, offset = cursor.get(path.parent.name, ("", 0))
+        if path.name >= segment:
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                behind += path.stat().st_size - (offset if path.name == segment else 0)
+    return behind

@@ -1,0 +1,32 @@
+"""What makes files durable, for every room that promises it: whole writes, flushed data, flushed folders.
+
+After an error of any of these nothing is known of what is on the disk: whoever calls them gives the file up and writes
+a new one. A flush that is tried again may report success for data that is gone.
+
+Limits: where there is no `fdatasync` (macOS), it is `fsync`, which there does not flush the drive's own cache.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+flush_data: Final = getattr(os, "fdatasync", os.fsync)
+"""Make the data of a descriptor durable, and of its metadata what is needed to read them. OSError: they are not."""
+
+
+def write_whole(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write every byte of the pieces: `os.write` may write fewer. OSError: some may be written."""
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def flush_folder(directory: Path) -> None:
+    """Make the names in a folder durable: those that came, went and changed. OSError: they are not."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
