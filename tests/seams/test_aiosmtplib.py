@@ -148,7 +148,7 @@ async def test_writing_to_a_lost_connection_is_an_error_and_its_last_reply_is_ke
 
 
 def test_replies_are_limited() -> None:
-    """M26: 8 KiB a line, 32 KiB a reply."""
+    """8 KiB a line, 32 KiB a reply."""
     assert (MAX_LINE_LENGTH, MAX_RESPONSE_LENGTH) == (8192, 32768)
 
 
