@@ -1,1 +1,1 @@
-"""The tracking host and all that comes after a hit: journal, ingest, storage, publishing. Knows nothing of the relay."""
+"""The tracking host and all behind a hit: journal, ingest, storage, publishing. Knows nothing of the relay."""

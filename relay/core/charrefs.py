@@ -30,7 +30,7 @@ def decode_attribute(text: str) -> str:
 
 
 def decode_text(text: str) -> str:
-    """Decode text between tags: `"Caf&eacute;&nbspbar"` gives `"Café\\xa0bar"`."""
+    """Decode text between tags: `"Caf&eacute; &notit;"` gives `"Café ¬it;"`."""
     return _REFERENCE.sub(_in_text, text) if "&" in text else text
 
 
@@ -40,7 +40,8 @@ def _in_attribute(match: re.Match[str]) -> str:
         return _numeric(match)
     if match[4]:
         return html5.get(name + ";") or match[0]
-    # Without its semicolon a reference counts only where neither a letter, a digit nor = follows: it is more likely a parameter.
+    # Without its semicolon a reference counts only where neither a letter, a digit nor = follows: it is more likely a
+    # parameter.
     if match.string[match.end() : match.end() + 1] in _ALNUM_OR_EQUALS:
         return match[0]
     return html5.get(name) or match[0]
@@ -64,6 +65,6 @@ def _numeric(match: re.Match[str]) -> str:
     if not digits or len(digits) > _MAX_DIGITS:
         return _REPLACEMENT
     number = int(digits, base)
-    if number > _MAX_CODE_POINT or 0xD800 <= number <= 0xDFFF:  # noqa: PLR2004  the surrogates
+    if number > _MAX_CODE_POINT or 0xD800 <= number <= 0xDFFF:
         return _REPLACEMENT
     return _C1.get(number) or chr(number)

@@ -1,9 +1,9 @@
 """Text out of the bytes of a body whose charset somebody else declared.
 
 Owns the choice of a codec in which ASCII stands for itself, so that a scanner may look for ASCII in the bytes, and the
-decoding that loses nothing: a byte that the codec does not know becomes a lone surrogate, which later says that this text
-was broken (PEP 383). Does not own charsets in which ASCII means something else (UTF-16, UTF-7, ISO-2022-JP, EBCDIC):
-whoever calls has turned those into UTF-8 first.
+decoding that loses nothing: a byte that the codec does not know becomes a lone surrogate, which later says that this
+text was broken (PEP 383). Does not own charsets in which ASCII means something else (UTF-16, UTF-7, ISO-2022-JP,
+EBCDIC): whoever calls has turned those into UTF-8 first.
 
 Standards: RFC 2045 §5.1, RFC 2046 §4.1.2; Encoding Standard §4.2 for the labels that mail gets wrong.
 """
@@ -18,8 +18,8 @@ DEFAULT: Final = "utf-8"
 # them as something else: a declared charset is any string that a stranger likes.
 _PROBE: Final = bytes(range(0x80)) + rb"+AEE- ~{AB~} \u0041 \x41 xn--bcher-kva" + b"\x1b$B!!\x1b(B"
 _MAX_LABEL: Final = 40  # the longest IANA name, without a chance to make the import system look for novels
-# The standard of the web reads these as their larger neighbours, and so does every mail client; us-ascii with bytes over
-# 127 is nearly always UTF-8 that nobody declared.
+# The standard of the web reads these as their larger neighbours, and so does every mail client; us-ascii with bytes
+# over 127 is nearly always UTF-8 that nobody declared.
 _NEIGHBOURS: Final = {
     "iso8859-1": "cp1252",
     "ascii": DEFAULT,

@@ -4,8 +4,8 @@ Owns which tags are links (`<a>`, `<area>`, the VML shapes that Outlook shows as
 Does not own the tokenizer (`htmltokens`), what attributes mean (`htmlattributes`), whether a URL may be tracked
 (`linkrules`), or any change to the body. Nothing is built up and written again: what is not edited cannot change.
 
-One walk from `<` to `<`. Runs of tags that cannot matter are skipped within one regular expression. Only a body that
-holds an opt-out, `ses:tags` or `{{ses:openTracker}}` is walked tag by tag, because opt-outs are inherited.
+One walk over what may matter, found by one regular expression; the tags between are not looked at. Only a body with
+`{{ses:openTracker}}`, or with an opt-out elsewhere than on a link, is walked tag by tag, since opt-outs are inherited.
 
 Standards: HTML §13.2.5 (tokenization), §13.2.6.5 (foreign content); URL Standard §4.4 (what is stripped from a URL).
 
@@ -32,7 +32,8 @@ _OPEN_TRACKER: Final = re.compile(re.escape(OPEN_TRACKER))
 _VML: Final = frozenset(
     b"v:" + name for name in b"roundrect rect shape oval image group line polyline arc curve".split()
 )
-_LINKS: Final = _VML | {b"a", b"area"}
+_CHILDLESS: Final = frozenset({b"a", b"area"})  # no link is inside of them, so that nothing inherits their opt-outs
+_LINKS: Final = _VML | _CHILDLESS
 
 # A downlevel-hidden conditional comment: Outlook takes what is in it for mark-up.
 _CONDITION: Final = re.compile(rb"<!--\[if\s([^\]>]{0,200})\]>")
@@ -77,10 +78,10 @@ class HtmlLink:
 class HtmlScan:
     """What one body holds; all spans are half-open byte offsets, sorted, and apart from each other.
 
-    `links` are in document order. `removals` are to be deleted in any case: our own attributes with the white space before
-    them. `open_trackers` are the `{{ses:openTracker}}` in the text. `pixel_at` is where a pixel goes: before the last
-    real `</body>`, else before the last real `</html>`, else at the end; None where nobody would load it (an empty body, a
-    frameset). `is_xhtml`: the doctype asks for `<img … />`.
+    `links` are in document order. `removals` are to be deleted in any case: our own attributes with the white space
+    before them. `open_trackers` are the `{{ses:openTracker}}` in the text. `pixel_at` is where a pixel goes: before
+    the last real `</body>`, else before the last real `</html>`, else at the end; None where nobody would load it (an
+    empty body, a frameset). `is_xhtml`: the doctype asks for `<img … />`.
     """
 
     links: tuple[HtmlLink, ...]
@@ -92,7 +93,10 @@ class HtmlScan:
 
 def find(body: bytes, *, charset: str = charsets.DEFAULT) -> HtmlScan:
     """Find the links of an HTML body in a charset that ASCII is a part of; linear time, and never raises."""
-    return _Walk(body, charsets.codec(charset)).scan()
+    codec = charsets.codec(charset)
+    walk = _Walk(body, codec)
+    scan = walk.scan()
+    return _Walk(body, codec, is_thorough=True).scan() if walk.is_inconclusive else scan
 
 
 def quote(url: str) -> bytes:
@@ -114,7 +118,7 @@ class _Found:
 class _Walk:
     """One pass over one body: `scan`, once."""
 
-    def __init__(self, body: bytes, codec: str) -> None:
+    def __init__(self, body: bytes, codec: str, *, is_thorough: bool = False) -> None:
         self.body = body
         self.low = body.lower()
         self.codec = codec
@@ -123,8 +127,9 @@ class _Walk:
         # Both are offsets, the next one last.
         self.trackers = [match.start() for match in _OPEN_TRACKER.finditer(body)][::-1] if OPEN_TRACKER in body else []
         self.hints = htmlattributes.hints(self.low)[::-1]
-        self.elements = OpenElements() if self.hints else None
-        self.is_skipping = not self.hints and not self.trackers
+        self.is_skipping = not is_thorough and not self.trackers
+        self.elements = OpenElements() if self.hints and not self.is_skipping else None
+        self.is_inconclusive = False
         self.found: list[_Found] = []
         self.open_link: _Found | None = None
         self.removals: list[Span] = []
@@ -137,8 +142,9 @@ class _Walk:
         self.is_xhtml = False
 
     def scan(self) -> HtmlScan:
-        """Walk through the body and say what was found."""
+        """Walk through the body and say what was found; another walk has to, if this `is_inconclusive`."""
         end = self._run()
+        self.is_inconclusive |= self.elements is None and bool(self.hints)
         places = self.pixel_places
         has_pixel = not self.is_frameset and bool(self.body.strip())
         return HtmlScan(
@@ -150,7 +156,7 @@ class _Walk:
         )
 
     def _run(self) -> int:
-        """Walk, and return where the walk ended: what begins and never ends hides all that follows it, as in browsers."""
+        """Walk, and return where it ended: what begins and never ends hides all that follows it, as in browsers."""
         low = self.low
         pos = 0
         matches = htmltokens.candidates(low) if self.is_skipping else htmltokens.every(low, 0)
@@ -207,8 +213,8 @@ class _Walk:
         low = self.low
         behind = htmltokens.declaration_end(low, pos, self.end, in_foreign=bool(self.foreign))
         if behind > pos + 1:
-            if low.startswith(b"<!--[if", pos) and not self.comment_end and (inside := self._conditional(pos, behind)):
-                behind = inside
+            if low.startswith(b"<!--[if", pos):
+                behind = self._conditional(pos, behind) or behind
             elif low.startswith(b"<!doctype", pos):
                 self.is_xhtml = self.is_xhtml or _XHTML.match(low, pos, behind) is not None
             self._settle_trackers(pos, behind)
@@ -217,7 +223,7 @@ class _Walk:
     def _conditional(self, pos: int, end: int) -> int:
         """Enter a conditional comment that Outlook reads and that is closed as it should be; 0 where it is not."""
         condition = _CONDITION.match(self.low, pos, end)
-        if condition is None or not any(word in condition[1] for word in _OUTLOOK):
+        if condition is None or not any(word in condition[1] for word in _OUTLOOK) or self.comment_end or self.foreign:
             return 0
         last = self.low.rfind(_ENDIF, condition.end(), end)
         if last < 0 or not _COMMENT_END.fullmatch(self.low, last + len(_ENDIF), end):
@@ -229,6 +235,7 @@ class _Walk:
     def _leave_comment(self) -> int:
         self._settle_trackers(self.end, self.comment_end)
         self._close_link(self.end)
+        self.foreign = b""
         pos, self.end, self.comment_end = self.comment_end, len(self.low), 0
         return pos
 
@@ -272,6 +279,9 @@ class _Walk:
             return NOTHING
         if not has_hint and (href := htmltokens.simple_href(self.low, tag)):
             return Meaning(href=href)
+        while self.hints and self.hints[-1] < tag.end:
+            self.hints.pop()
+            self.is_inconclusive |= self.elements is None and tag.name not in _CHILDLESS
         meaning = htmlattributes.read(self.low, tag)
         self.removals += meaning.removals
         return meaning
@@ -305,6 +315,7 @@ class _Walk:
     def _has_hint(self, tag: Tag) -> bool:
         while self.hints and self.hints[-1] < tag.name_end:
             self.hints.pop()
+            self.is_inconclusive |= self.elements is None
         return bool(self.hints) and self.hints[-1] < tag.end
 
     def _settle_trackers(self, start: int, end: int) -> None:

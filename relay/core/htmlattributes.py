@@ -3,8 +3,8 @@
 Owns the names that all vendors use. Does not own how attributes are cut apart (`htmltokens`) or inherited
 (`openelements`).
 
-Standards: HTML §13.2.5.33 (of two attributes with one name the first counts). Amazon SES FAQ of metrics (`ses:no-track`,
-`ses:tags`); the manuals of Postmark, Mandrill, SendGrid, SparkPost and Mailgun.
+Standards: HTML §13.2.5.33 (of two attributes with one name the first counts). Amazon SES FAQ of metrics
+(`ses:no-track`, `ses:tags`); the manuals of Postmark, Mandrill, SendGrid, SparkPost and Mailgun.
 """
 
 import re
@@ -57,7 +57,8 @@ NOTHING: Final = Meaning()
 
 def hints(low: bytes) -> list[int]:
     """Return the offsets at which a name of ours or of another vendor may stand; a tag without one needs no reading."""
-    # Each name holds one of them; the first two are quicker to rule out than all of _HINT, the third for whoever links to /track.
+    # Each name holds one of them; the first two are quicker to rule out than all of _HINT, the third for whoever
+    # links to /track.
     if b"ses:tags" not in low and not (b"track" in low and any(needle in low for needle in _NEEDLES)):
         return []
     return [match.start() for match in _HINT.finditer(low)]
@@ -97,7 +98,7 @@ def value(body: bytes, span: Span, codec: str) -> str:
 
 
 def link_tags(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse the value of `ses:tags`: `"product:book; season:winter;"` gives `(("product", "book"), ("season", "winter"))`.
+    """Parse the value of `ses:tags`: `"kind:book; season:winter;"` gives `(("kind", "book"), ("season", "winter"))`.
 
     The first colon splits; a pair that Amazon SES would refuse (other characters than letters, digits, `_` and `-`, or
     more than 256) is left out, and so is what exceeds MAX_TAGS pairs.

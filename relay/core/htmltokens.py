@@ -2,14 +2,15 @@
 
 Owns the rules of the tokenizer and the skipping of tags that nobody asks for. Does not own what a tag means (`html`).
 Everything here takes the body in lower case (`body.lower()` keeps every offset) and an `end` beyond which it does not
-look. Every byte is read a fixed number of times: no pattern can backtrack over more than one byte, and whoever gets None
-(the construct never ends) stops, so that no hostile body is searched twice.
+look. Every byte is read a fixed number of times: no pattern can backtrack over more than one byte, and whoever gets
+None (the construct never ends) stops, so that no hostile body is searched twice.
 
 Standards: HTML §13.2.5 (tokenization): tags .6-.40, comments .41-.52, DOCTYPE .53-.68, raw text .2-.14, script data
 .15-.31, CDATA .69-.71. Multi-byte charsets are safe: no second byte in Shift_JIS, GBK or Big5 is below 0x40, and `<`,
 `>`, `"`, `'`, `=` and `&` are; GB 18030 has digits there, which matter only within a reference.
 
-Limits: in script data, as in the standard; elsewhere the state of the tree (a `<title>` inside `<select>`) is not known.
+Limits: in script data, as in the standard; elsewhere the state of the tree (a `<title>` inside `<select>`) is not
+known.
 """
 
 import re
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 
 
 def _pattern(text: bytes) -> re.Pattern[bytes]:
-    """Compile a pattern in which `~`, always within brackets, is the white space of HTML (which has no vertical tab)."""
+    """Compile a pattern in which `~`, always within brackets, is the white space of HTML (no vertical tab)."""
     return re.compile(text.replace(b"~", rb"\t\n\x0c\r "))
 
 
@@ -99,8 +100,8 @@ def every(low: bytes, pos: int) -> Iterator[re.Match[bytes]]:
 def reach(low: bytes, pos: int, at: int, end: int) -> int:
     """Go from `pos`, which is in text, towards the next candidate at `at`.
 
-    Returns `at` if it stands in text; more, if it is a part of something before it, which ends there; less, if there a tag
-    begins that has to be read by itself first.
+    Returns `at` if it stands in text; more, if it is a part of something before it, which ends there; less, if there
+    a tag begins that has to be read by itself first.
     """
     if _is_in_text(low, pos, at):
         return at
@@ -166,8 +167,8 @@ def raw_text_end(low: bytes, name: bytes, pos: int, end: int) -> int:
 def _is_in_text(low: bytes, pos: int, at: int) -> bool:
     """True if it is certain that `at` stands in text, as nearly always; `pos` does, and only tags are between them.
 
-    Inside a quoted value, the last quote of its kind would follow a `=`. Elsewhere inside a tag, the last `>` before `at`
-    would be missing, or would stand in a quoted value, whose closing quote then stands between the two.
+    Inside a quoted value, the last quote of its kind would follow a `=`. Elsewhere inside a tag, the last `>` before
+    `at` would be missing, or would stand in a quoted value, whose closing quote then stands between the two.
     """
     last = low.rfind(b">", pos, at)
     if not _NEITHER_QUOTE_NOR_TAG.fullmatch(low, last + 1 if last >= 0 else pos, at):
@@ -187,7 +188,7 @@ def _end_of_attributes(low: bytes, pos: int, end: int) -> int:
 
 
 def _script_end(low: bytes, pos: int, end: int) -> int:
-    """Script data with its escaped (1) and double escaped (2) states: within `<!--`, a `<script>` hides its `</script>`."""
+    """Script data, escaped (1) and double escaped (2): within `<!--`, a `<script>` hides its `</script>`."""
     escaped = 0
     while mark := _SCRIPT_MARK.search(low, pos, end):
         pos = mark.end()
@@ -198,7 +199,7 @@ def _script_end(low: bytes, pos: int, end: int) -> int:
             escaped = 0
         elif not mark[3]:
             escaped = 2 if escaped else 0
-        elif escaped == 2:  # noqa: PLR2004
+        elif escaped == 2:
             escaped = 1
         else:
             return mark.start()

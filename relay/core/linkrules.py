@@ -1,8 +1,9 @@
 r"""May this URL be tracked? One verdict a link, with the reason where it is left alone.
 
 Owns the order of the rules and how a URL is read for them: as browsers read it (`\` is a `/`, the last `@` of the
-authority ends the user name), since what a rule says of a host must hold for the host that is visited. The URL itself is
-never normalised, repaired or decoded: it is kept as it stands, or left. Does not own limits of number and length (`plan`).
+authority ends the user name), since what a rule says of a host must hold for the host that is visited. The URL itself
+is never normalised, repaired or decoded: it is kept as it stands, or left. Does not own limits of number and length
+(`plan`).
 
 Standards: RFC 3986 §3; URL Standard §3.5 (hosts), §4.4 (the parser); UTS 46 by package idna.
 
@@ -59,7 +60,8 @@ _FORBIDDEN_IN_HOST: Final = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^|\x7f]")  # UR
 # Mustache and Jinja, Jinja, ERB and ASP, Mailchimp, Salesforce, wiki and Symfony, JavaScript.
 _PLACEHOLDERS: Final = (("{{", "}}"), ("{%", "%}"), ("<%", "%>"), ("*|", "|*"), ("%%", "%%"), ("[[", "]]"), ("${", "}"))
 
-# What stands in links that are a key to something: beginnings of words (also within camelCase), whole words, parameters.
+# What stands in links that are a key to something: beginnings of words (also within camelCase), whole words,
+# parameters.
 _STEMS: Final = (
     "reset",
     "verif",

@@ -1,9 +1,9 @@
 """Which elements are open around a place in a document, as far as an opt-out on one of them has to be inherited.
 
 Owns an approximation of the stack of open elements: end tags close what stands in the same cell or table, an element
-whose end tag may be left out (`<p>`, `<li>`, `<td>` …) ends where the next of its kind begins. It does not build a tree,
-and knows nothing of formatting elements. Bounded: each element is pushed and popped once, a search never goes further
-than one table, and beyond MAX_OPEN open elements the rest of the document counts as opted out.
+whose end tag may be left out (`<p>`, `<li>`, `<td>` …) ends where the next of its kind begins. It does not build a
+tree, and knows nothing of formatting elements. Bounded: each element is pushed and popped once, a search never goes
+further than one table, and beyond MAX_OPEN open elements the rest of the document counts as opted out.
 
 Standards: HTML §13.2.4.3 (the stack and its scopes), §13.1.2.4 (optional tags).
 """

@@ -1,8 +1,8 @@
 """The links of one text/plain body, as byte spans: where a URL begins and ends among the punctuation around it.
 
 Owns what belongs to a URL in running text, in angle brackets, in Markdown, over the soft breaks of format=flowed, and
-which text is somebody else's (quoted lines, the signature). Does not own whether a URL may be tracked (`linkrules`), nor
-parts that must not be touched at all, such as inline OpenPGP (`plan`).
+which text is somebody else's (quoted lines, the signature). Does not own whether a URL may be tracked (`linkrules`),
+nor parts that must not be touched at all, such as inline OpenPGP (`plan`).
 
 Standards: RFC 3986 appendix C (delimiters); RFC 3676 §4 (format=flowed, DelSp, the signature separator).
 
@@ -21,8 +21,8 @@ Span = tuple[int, int]
 
 _OPEN_TRACKER: Final = re.compile(re.escape("{{ses:openTracker}}"))
 
-# What no URL in running text goes beyond: white space, controls, quotes and brackets that delimit, marks without a width, CJK
-# punctuation. Broken bytes (lone surrogates) do not end it: a URL that holds one must be left, not cut.
+# What no URL in running text goes beyond: white space, controls, quotes and brackets that delimit, marks without a
+# width, CJK punctuation. Broken bytes (lone surrogates) do not end it: a URL that holds one must be left, not cut.
 _STOPS: Final = (
     r"\s\x00-\x1f\x7f-\x9f<>\"`\u00ab\u00bb\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\u2018\u201a-\u201f\u2039\u203a"
     r"\u3000-\u3003\u3008-\u3020\u3030\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
@@ -53,7 +53,7 @@ _CLOSING_OF: Final = {opening: closing for closing, opening in _OPENING_OF.items
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLink:
-    """A URL: `span` is how it stands in the body, delimiters outside, soft breaks and folds inside; `url` what it means.
+    """A URL: `span` is how it stands in the body, delimiters outside, folds and soft breaks inside; `url` its meaning.
 
     `opt_out` is OPT_OUT where the author excluded it by SparkPost's suffix `[[data-msys-clicktrack="0"]]`.
     """

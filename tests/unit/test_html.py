@@ -140,9 +140,11 @@ def test_a_link_behind_it_is_found(before: str) -> None:
 def test_what_outlook_reads_within_a_comment_is_found() -> None:
     """Its buttons are links of their own; other comments stay comments, and are never nested."""
     body = (
-        b'<!--[if (gte mso 9)|(IE)]><v:roundrect href="https://vml.example/"><center>Buy &amp; go</center></v:roundrect>'
+        b'<!--[if (gte mso 9)|(IE)]><v:roundrect href="https://vml.example/"><center>Buy &amp; go</center>'
+        b"</v:roundrect><svg>"
         b'<!-- x <a href="https://anchor.example/">Buy</a> <![endif]-->'
-        b'<!--[if gte vml 1]><v:shape href="https://shape.example/"></v:shape><v:fill href="https://no.example/"/><![endif]-->'
+        b'<!--[if gte vml 1]><v:shape href="https://shape.example/"></v:shape>'
+        b'<v:fill href="https://no.example/"/><![endif]-->'
         b'<!--[if lt IE 9]><a href="https://no.example/">no</a><![endif]-->'
         b'<!--[if mso]><a href="https://no.example/">no</a> -->'
         b'<!-- [if mso]><a href="https://no.example/">no</a><![endif]-->'

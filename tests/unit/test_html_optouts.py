@@ -77,6 +77,8 @@ def test_what_is_no_opt_out_does_not_count(attribute: str) -> None:
         ("</table></td><div data-no-track></table></td><a href=1></div>", [True]),
         ("<span data-no-track><span></span><a href=1></span><a href=2>", [True, False]),
         ("<a data-no-track href=1>x<a href=2>", [True, False]),
+        ("<v:rect data-no-track href=1><a href=2></v:rect><a href=3>", [True, True, False]),
+        ("<a ses:no-track href=1>x</a><p title=data-no-track><a href=2>", [True, False]),
         ("<select><option data-no-track>x<option></select><a href=1>", [False]),
     ],
 )

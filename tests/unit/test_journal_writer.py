@@ -20,6 +20,7 @@ from tracker.journal import file as journal_file
 from tracker.journal.reader import JournalReader, Position
 from tracker.journal.segment import MAX_PAYLOAD_BYTES, names_in
 from tracker.journal.writer import Journal, Kept
+from tracker.runtime import durable
 
 
 @asynccontextmanager
@@ -63,7 +64,7 @@ def _swap_file(journal: Journal, descriptor: int) -> None:
 def _slow_flush(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Hold every flush until the event is set."""
     go_on = threading.Event()
-    flush = journal_file.flush_data
+    flush = durable.flush_data
 
     def wait_then_flush(descriptor: int) -> None:
         go_on.wait()

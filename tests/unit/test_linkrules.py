@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.linkrules import LinkRules, LinkVerdict, host_of, is_sensitive, judge
+from relay.core.linkrules import LinkRules, LinkVerdict, host_of, is_sensitive, judge, storable
 from relay.core.reasons import SkipReason
 
 _RULES = LinkRules(
     own_hosts=frozenset({"trace.shop.example", "127.0.0.1:8080"}),
-    skip_hosts=("*.bank.example", "Pay.Example"),
+    skip_hosts=("*.bank.example", "Pay.Example", "*.xn--bcher-kva.example"),
     untouchable=frozenset({"https://shop.example/leave?id=1"}),
 )
 
@@ -76,6 +76,9 @@ def test_a_web_link_is_wrapped_as_it_stands(url: str) -> None:
         ("http://127.0.0.1:8080/l/x", SkipReason.OWN_HOST),
         ("https://a.bank.example/", SkipReason.EXCLUDED_HOST),
         ("https://pay.example/", SkipReason.EXCLUDED_HOST),
+        ("https://PAY.example.:443/", SkipReason.EXCLUDED_HOST),
+        ("https://www.b\u00fccher.example/", SkipReason.EXCLUDED_HOST),
+        ("https://%70ay.example/", SkipReason.EXCLUDED_HOST),
         ("https://shop.example/leave?id=1", SkipReason.LIST_UNSUBSCRIBE),
     ],
 )
@@ -84,18 +87,50 @@ def test_a_link_that_must_not_be_wrapped_is_left_with_its_reason(url: str, reaso
     assert judge(url, _RULES).reason == reason
 
 
-def test_an_opt_out_comes_first() -> None:
-    """Whatever else might be said of the URL."""
-    assert judge("mailto:x", _RULES, opt_out=SkipReason.OPT_OUT).reason is SkipReason.OPT_OUT
+def test_an_opt_out_comes_before_any_other_reason_but_two() -> None:
+    """What must not be stored as it stands is named as such."""
+    for url in ("mailto:x", "https://shop.example/", "https://trace.shop.example/", ""):
+        assert judge(url, _RULES, opt_out=SkipReason.OPT_OUT).reason is SkipReason.OPT_OUT
+    assert judge("https://u:p@shop.example/", _RULES, opt_out=SkipReason.OPT_OUT).reason is SkipReason.USERINFO
+    assert judge("https://a\0", _RULES, opt_out=SkipReason.OPT_OUT).reason is SkipReason.CONTROL_CHARACTER
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://shop.example/a?b=c#d", "https://shop.example/a?b=c#d"),
+        ("https://shop.example/?mail=ana@client.example", "https://shop.example/?mail=ana@client.example"),
+        ("mailto:ana@client.example", "mailto:ana@client.example"),
+        ("https://user:pass@shop.example/", None),
+        ("//user:pass@shop.example/", None),
+        ("ftp://user:pass@shop.example/", None),
+        ("https://shop.example/\udcff", None),
+        ("https://shop.example/reset/a?token=1#b", "https://shop.example/reset/a"),
+        ("https://shop.example/#access_token=1", "https://shop.example/"),
+        ("", ""),
+    ],
+)
+def test_of_a_link_that_is_left_no_secret_is_kept(url: str, kept: str | None) -> None:
+    """Whatever the reason was: credentials and tokens end up in no event."""
+    assert storable(url) == kept
 
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [("https://shop.example/a", True), ("www.shop.example/a", True), ("shop.example", True), ("Node.js", False)],
+    [
+        ("https://shop.example/a", True),
+        ("www.shop.example/a", True),
+        ("shop.example", True),
+        ("Other.example.", True),
+        ("Node.js", False),
+        ("3.14", False),
+        ("Read https://shop.example/a", False),
+        ("trace.shop.example", False),
+    ],
 )
 def test_a_link_whose_text_is_a_url_may_be_left(text: str, left: bool) -> None:
     """Only where the set says `skip_url_text`."""
-    rules = LinkRules(skip_url_text=True)
+    rules = LinkRules(skip_url_text=True, own_hosts=_RULES.own_hosts)
 
     assert (judge("https://shop.example/a", rules, text=text).reason is SkipReason.URL_TEXT) == left
     assert judge("https://shop.example/a", LinkRules(), text=text).wrap

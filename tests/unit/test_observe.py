@@ -125,7 +125,7 @@ def test_a_traceback_shows_no_values() -> None:
     """Local variables hold mail: neither form of the log prints them."""
     for form in ("json", "text"):
         stream = io.StringIO()
-        observe.configure_logging(level="info", form=form, addresses=True, stream=stream)  # type: ignore[arg-type]
+        observe.configure_logging(level="info", form=form, addresses=True, stream=stream)
         body = "the body of a mail"
         try:
             raise ValueError(str(len(body)))

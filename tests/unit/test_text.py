@@ -1,5 +1,7 @@
 """Links of plain text: what is inside of a URL and what is the sentence's (RFC 3986 appendix C, RFC 3676)."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,8 +10,8 @@ from relay.core import text
 from relay.core.reasons import SkipReason
 
 
-def _urls(body: str, **options: bool) -> list[str]:
-    return [link.url for link in text.find(body.encode(), **options).links]
+def _urls(body: str, *, flowed: bool = False, delsp: bool = False) -> list[str]:
+    return [link.url for link in text.find(body.encode(), flowed=flowed, delsp=delsp).links]
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,23 @@ def _urls(body: str, **options: bool) -> list[str]:
         ("HTTP://A.example", "HTTP://A.example"),
         ("https://a.example/b\r\nnext", "https://a.example/b"),
         ("https://a.example/it's", "https://a.example/it's"),
+        ("[t](https://a.example/b).Next", "https://a.example/b"),
+        ("[https://a.example/b]c", "https://a.example/b"),
+        ("{https://a.example/b}", "https://a.example/b"),
+        ("**https://a.example/b**", "https://a.example/b"),
+        ("|https://a.example/b|", "https://a.example/b"),
+        ("https://a.example/b*", "https://a.example/b*"),
+        ("https://[2001:db8::1]/", "https://[2001:db8::1]/"),
+        ("<URL: https://a.example/b>", "https://a.example/b"),
+        ("x<https://a.example/b>y", "https://a.example/b"),
+        ("<https://a.example/b\r\n>", "https://a.example/b"),
+        ("<https://a.example/b c>", "https://a.example/b"),
+        ("<https://a.example/b\r\n\r\nc>", "https://a.example/b"),
+        ("`https://a.example/b`", "https://a.example/b"),
+        ("https://a.example/b\u200b", "https://a.example/b"),
+        ("https://a.example/b…", "https://a.example/b"),
+        ("https://a.example/b\u00a0c", "https://a.example/b"),
+        ("view-source:https://a.example/b", "https://a.example/b"),
     ],
 )
 def test_a_url_is_delimited_as_a_reader_would(body: str, url: str) -> None:
@@ -76,6 +95,38 @@ def test_other_peoples_links_are_left() -> None:
         ("https://b.example", SkipReason.QUOTED_TEXT),
         ("https://d.example", SkipReason.SIGNATURE_TEXT),
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "url"),
+    [
+        ("https://a.example/{{ name }}/b", "https://a.example/{{"),
+        ("https://a.example/<%= name %>", "https://a.example/"),
+        ("https://a.example/*| NAME |*", "https://a.example/*|"),
+    ],
+)
+def test_a_placeholder_with_a_space_in_it_does_not_cut_the_url(body: str, url: str) -> None:
+    """Half of a URL must not be wrapped."""
+    scan = text.find(body.encode())
+
+    assert (scan.links, [entry[1:] for entry in scan.left]) == ((), [(url, SkipReason.PLACEHOLDER)])
+
+
+def test_the_line_behind_a_folded_url_is_not_quoted() -> None:
+    """Its `>` closes the bracket; what follows in the line is the author's."""
+    assert _urls("<https://a.example/\r\n> and https://b.example/") == ["https://a.example/", "https://b.example/"]
+
+
+def test_a_signature_separator_continues_no_url() -> None:
+    """RFC 3676 §4.3: the line `-- ` is never joined to the one before."""
+    assert _urls("https://a.example/b \r\n-- \r\nAna", flowed=True, delsp=True) == ["https://a.example/b"]
+    assert _urls("https://a.example/b \r\n c. \r\n", flowed=True, delsp=True) == ["https://a.example/bc"]
+    assert _urls("https://a.example/b \r\n> c \r\n", flowed=True, delsp=True) == ["https://a.example/b"]
+
+
+def test_broken_bytes_do_not_cut_a_url() -> None:
+    """The whole is found, so that it is left as a whole."""
+    assert [link.url for link in text.find(b"https://a.example/\xe9/b c").links] == ["https://a.example/\udce9/b"]
 
 
 def test_an_opt_out_behind_a_url_is_honoured_and_taken_away() -> None:
@@ -142,7 +193,7 @@ def test_spans_are_ordered_disjoint_and_hold_their_url(body: str, flowed: bool, 
 
     spans = sorted([link.span for link in scan.links] + list(scan.removals) + list(scan.open_trackers))
     assert all(0 <= start < end <= len(raw) for start, end in spans)
-    assert all(one[1] <= other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))
     for link in scan.links:
         assert "".join(raw[slice(*link.span)].decode().split()) == link.url
 
