@@ -142,6 +142,8 @@ class _Process:
                 await stop.wait()
                 self._is_stopping = True
                 await self._drain()
+                if background:
+                    await self._tracker.settle()
                 for task in background:
                     task.cancel()
         finally:

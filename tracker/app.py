@@ -38,6 +38,7 @@ from tracker.web.app import TrackingHost
 INGESTER_LOCK: Final = "ingester.lock"
 _LOCK_POLL_S: Final = 2.0
 _SHUTDOWN_S: Final = 2.0
+_SETTLE_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -113,6 +114,12 @@ class Tracker:
     async def drain(self) -> None:
         """Stop listening and answer what is in flight."""
         await self._host.drain()
+
+    async def settle(self) -> None:
+        """Give the ingester a moment for what the drain brought; what it does not reach is taken in after the start."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                await self.ingester.caught_up()
 
     async def close(self) -> None:
         """Make durable what was handed to the journal, and close journal and storage."""

@@ -31,9 +31,10 @@ _TAG: Final = _pattern(rb"<(/?)([a-z][^~/>]*+)(%b)?" % _REST)
 
 # One attribute: `>` (1), or its name (2) and perhaps its value with its quotes (3); a value that is cut off by the end
 # runs to the end, so that the next match fails.
-_ATTRIBUTE: Final = _pattern(
-    rb"""[~/]*+(?:(>)|([^~/>][^~/>=]*+)(?:[~]*+=[~]*+("[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^~>"'][^~>]*+|(?=>)))?)"""
-)
+_NAME: Final = rb"[^~/>][^~/>=]*+"
+_VALUE: Final = rb"""(?:"[^"]*+(?:"|\Z)|'[^']*+(?:'|\Z)|[^~>"'][^~>]*+|(?=>))"""
+_ATTRIBUTE: Final = _pattern(rb"[~/]*+(?:(>)|(%b)(?:[~]*+=[~]*+(%b))?)" % (_NAME, _VALUE))
+_ATTRIBUTES: Final = _pattern(rb"(?:[~/]*+%b(?:[~]*+=[~]*+%b)?){1,200}" % (_NAME, _VALUE))
 
 RAW_TEXT: Final = frozenset(
     {b"script", b"style", b"title", b"textarea", b"xmp", b"iframe", b"noembed", b"noframes", b"plaintext"}
@@ -180,11 +181,10 @@ def _is_in_text(low: bytes, pos: int, at: int) -> bool:
 
 
 def _end_of_attributes(low: bytes, pos: int, end: int) -> int:
-    while match := _ATTRIBUTE.match(low, pos, end):
-        if match[1]:
-            return match.end()
-        pos = match.end()
-    return -1
+    while some := _ATTRIBUTES.match(low, pos, end):
+        pos = some.end()
+    last = _ATTRIBUTE.match(low, pos, end)
+    return last.end() if last else -1
 
 
 def _script_end(low: bytes, pos: int, end: int) -> int:

@@ -205,7 +205,8 @@ class _Planner:
         return verdict
 
     def _skip(self, body: OpenBody, url: str, shown: str, reason: SkipReason) -> None:
-        self.skips.append(Skip(section=body.part.section, url=_storable(url, reason), text=shown, reason=reason))
+        shown_url = (linkrules.storable(url) or "")[:MAX_SHOWN_URL]
+        self.skips.append(Skip(section=body.part.section, url=shown_url, text=shown, reason=reason))
 
     def _place_pixel(self, scans: Sequence[tuple[OpenBody, html.HtmlScan]], scope: frozenset[str]) -> None:
         """Put the pixel at the first placeholder, else at its place in the last HTML of the scope; drop the others."""
@@ -241,15 +242,6 @@ def _twins(found: Sequence[html.HtmlLink]) -> dict[int, int]:
             elif link.url in anchors:
                 twins[number] = anchors[link.url]
     return twins
-
-
-def _storable(url: str, reason: SkipReason) -> str:
-    """Return what may be kept of a URL that is left: no password at all, nothing of a login link but its path."""
-    if reason is SkipReason.USERINFO:
-        return ""
-    if reason is SkipReason.SENSITIVE:
-        url = re.split(r"[?#]", url, maxsplit=1)[0]
-    return url[:MAX_SHOWN_URL]
 
 
 def _unsubscribe_urls(root: Part) -> frozenset[str]:

@@ -19,11 +19,15 @@ def _logging_as_it_was() -> Iterator[None]:
     """Logging is of the whole process: what a test sets is taken back."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    loggers = [logging.getLogger(name) for name in (observe._ACCESS, *observe._QUIET, "aiohttp.server")]
+    before = [(logger, logger.disabled, logger.level, list(logger.filters)) for logger in loggers]
     yield
     root.handlers = handlers
     root.setLevel(level)
     structlog.reset_defaults()
-    logging.getLogger("aiohttp.access").disabled = False
+    for logger, disabled, level, filters in before:
+        logger.disabled, logger.filters = disabled, filters
+        logger.setLevel(level)
 
 
 def _log(**options: bool | str) -> io.StringIO:

@@ -91,6 +91,7 @@ class Ingester:
         self._gather_s = gather_s
         self._retry_after_s = retry_after_s
         self._news = asyncio.Event()
+        self._caught_up = asyncio.Event()
         self._state: _State | None = None
         self._failures = 0
         self._pruned_at_s = -math.inf
@@ -111,11 +112,19 @@ class Ingester:
             else:
                 self._failures = 0
                 if not has_more:
+                    if not self._news.is_set():  # else what is new may have come behind what was read
+                        self._caught_up.set()
                     await self._rest()
 
     def wake(self) -> None:
         """Look at once instead of at the next poll; to be called on the loop."""
         self._news.set()
+
+    async def caught_up(self) -> None:
+        """Return when all that is in the journals by now is taken in, which `run` has to do meanwhile."""
+        self._caught_up.clear()
+        self.wake()
+        await self._caught_up.wait()
 
     async def advance(self) -> bool:
         """Take one batch of each slot in; False where there was nothing to do.
