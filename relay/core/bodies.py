@@ -140,14 +140,14 @@ def close(body: OpenBody) -> PartEdit | None:
 
 
 def _content(body: OpenBody, found: Sequence[Splice]) -> Content:
+    if body.quoted is not None and body.codec is None:
+        return SplicedQuoted(runs=tuple(body.quoted.runs(found)))
     pieces = splices.cut(body.text, found)
     if body.base64 is not None:
         octets, tail = body.base64.line_octets, body.base64.tail
         return Reencoded(pieces=pieces, codec=body.codec, encoding="base64", line_octets=octets, tail=tail)
     if body.codec is not None:
         return Reencoded(pieces=pieces, codec=body.codec, encoding=body.part.encoding)
-    if body.quoted is not None:
-        return SplicedQuoted(runs=tuple(body.quoted.runs(found)))
     is_long = max(map(len, body.text.split(b"\r\n"))) > MAX_LINE_OCTETS
     return SplicedText(pieces=pieces, lines=tuple(_touched_lines(pieces)), is_long=is_long)
 

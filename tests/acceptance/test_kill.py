@@ -72,12 +72,14 @@ def _upstream() -> Iterator[tuple[_Upstream, int]]:
         loop.close()
 
 
-def _send_until_accepted(service: Service, subject: str, stop: threading.Event) -> bool:
+def send_until_accepted(
+    service: Service, subject: str, stop: threading.Event, *, link: str = "https://shop.example/lamp"
+) -> bool:
     """Do as a client that retries: the same message again until a 250 is read."""
     text = (
         f"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n"
         "Content-Type: text/html; charset=utf-8\r\n\r\n"
-        '<html><body><a href="https://shop.example/lamp">Lamp</a></body></html>\r\n'
+        f'<html><body><a href="{link.replace("&", "&amp;")}">Lamp</a></body></html>\r\n'
     )
     while not stop.wait(0.02):
         with (
@@ -111,7 +113,7 @@ def test_no_accepted_message_is_lost_and_each_outcome_has_one_event(
                     subject = waiting.pop()
                 except IndexError:
                     return
-                if _send_until_accepted(service, subject, stop):
+                if send_until_accepted(service, subject, stop):
                     accepted.append(subject)
 
         threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -170,7 +172,7 @@ def test_no_answered_hit_is_missing(
     """Hits from several readers with kills of the tracking host in between; each answered one is an event, once."""
     hits, kills = count_of(500, 20_000), count_of(3, 10)
     with Service(installed_mailwake, tmp_path) as service:
-        assert _send_until_accepted(service, "hits", threading.Event())
+        assert send_until_accepted(service, "hits", threading.Event())
         copies = wait_until(service.delivered, lambda found: len(found) == len(RECIPIENTS), 30, service.log)
         html = body_of(copies[0], "text/html")
         urls = (pixel_of(html), links_of(html)[0])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.service import Service, body_of, by_type, fetch, links_of, pixel_of, wait_until
-from tests.acceptance.test_kill import RECIPIENTS, _send_until_accepted
+from tests.acceptance.test_kill import RECIPIENTS, send_until_accepted
 
 
 @pytest.mark.soak
@@ -24,7 +24,7 @@ def test_a_locked_storage_stops_neither_mail_nor_hits(
     """`BEGIN EXCLUSIVE` by another program, while messages are accepted and delivered and hits are answered."""
     locked_s = count_of(5, 20)
     with Service(installed_mailwake, tmp_path) as service:
-        assert _send_until_accepted(service, "before", threading.Event())
+        assert send_until_accepted(service, "before", threading.Event())
         wait_until(service.delivered, lambda found: len(found) == len(RECIPIENTS), 30, service.log)
         service.wait_for_events(lambda events: len(by_type(events, "Delivery")) == len(RECIPIENTS))
         html = body_of(service.delivered()[0], "text/html")
@@ -34,7 +34,7 @@ def test_a_locked_storage_stops_neither_mail_nor_hits(
             other.execute("BEGIN EXCLUSIVE")
             end = time.monotonic() + locked_s
             while time.monotonic() < end:
-                assert _send_until_accepted(service, f"during {messages}", threading.Event())
+                assert send_until_accepted(service, f"during {messages}", threading.Event())
                 messages += 1
                 for url, status in ((pixel_of(html), 200), (links_of(html)[0], 302)):
                     began = time.monotonic()

@@ -1,0 +1,1 @@
+"""Pages and mail in a real browser."""
