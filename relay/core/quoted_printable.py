@@ -60,12 +60,16 @@ class _Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quoted:
-    """A quoted-printable body: its text, and where landmark lines begin in either."""
+    """A quoted-printable body: its text, and where landmark lines begin in either.
+
+    `is_clean`: the length of a line's text can be counted, see "Theory"; else every line is a landmark.
+    """
 
     encoded: bytes
     text: bytes
     encoded_starts: Sequence[int]
     text_starts: Sequence[int]
+    is_clean: bool
 
     def runs(self, splices: Iterable[Splice]) -> list[Run]:
         """Turn splices of the text (sorted, disjoint) into the runs of encoded lines that they touch."""
@@ -106,7 +110,7 @@ class Quoted:
         if known is not None and start < known.encoded[0]:
             start, at = known.encoded[0], known.text[0]
         while (end := self.encoded.find(b"\r\n", start)) >= 0:
-            following = at + _size_with_end(self.encoded[start:end])
+            following = at + self._size_with_end(self.encoded[start:end])
             if offset < following:
                 break
             start, at = end + 2, following
@@ -119,8 +123,15 @@ class Quoted:
         end = len(self.encoded) if is_last else end
         line = self.encoded[start:end]
         text_end = at + len(_decode_line(line))
-        following = text_end + 1 if is_last else at + _size_with_end(line)
-        return _Line(encoded=(start, end), text=(at, text_end), following=following, is_soft=_is_soft(line))
+        is_soft = _is_soft(line)
+        following = text_end + (1 if is_last else 0 if is_soft else 2)
+        return _Line(encoded=(start, end), text=(at, text_end), following=following, is_soft=is_soft)
+
+    def _size_with_end(self, line: bytes) -> int:
+        """Return how long the text of a line is that another follows."""
+        if self.is_clean:
+            return len(line) + 2 - 2 * line.count(b"=") - line.endswith(b"=")
+        return len(_decode_line(line)) + (0 if _is_soft(line) else 2)
 
 
 def decode(encoded: bytes) -> Quoted:
@@ -128,13 +139,16 @@ def decode(encoded: bytes) -> Quoted:
     text = a2b_qp(encoded)
     encoded_starts, text_starts, size = _landmarks(encoded)
     # Whatever is no encoding decodes to more than counting says, never to less.
-    if size != len(text) or _has_white_line_ends(encoded):
+    is_clean = size == len(text) and not _has_white_line_ends(encoded)
+    if not is_clean:
         lines = encoded.split(b"\r\n")
         decoded = [_decode_line(line) + (b"" if _is_soft(line) else b"\r\n") for line in lines[:-1]]
         text = b"".join([*decoded, _decode_line(lines[-1])])
         encoded_starts = list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0))
         text_starts = list(accumulate(map(len, decoded), initial=0))
-    return Quoted(encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts)
+    return Quoted(
+        encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts, is_clean=is_clean
+    )
 
 
 def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
@@ -201,13 +215,6 @@ def _soften(encoded: bytes) -> bytes:
 def _is_soft(line: bytes) -> bool:
     line = line.rstrip(b" \t")
     return line.endswith(b"=") and not line.endswith(b"==")
-
-
-def _size_with_end(line: bytes) -> int:
-    """Return how long the text of a line is that another follows."""
-    if b"=" in line or line.endswith((b" ", b"\t")):
-        return len(_decode_line(line)) + (0 if _is_soft(line) else 2)
-    return len(line) + 2
 
 
 def _decode_line(line: bytes) -> bytes:

@@ -20,6 +20,7 @@ from relay.core.reasons import SkipReason
 Span = tuple[int, int]
 
 _OPEN_TRACKER: Final = re.compile(re.escape("{{ses:openTracker}}"))
+_BLANK: Final = " " * len("{{ses:openTracker}}")
 
 # What no URL in running text goes beyond: white space, controls, quotes and brackets that delimit, marks without a
 # width, CJK punctuation. Broken bytes (lone surrogates) do not end it: a URL that holds one must be left, not cut.
@@ -97,7 +98,9 @@ class _Scan:
     """One pass over one text, in offsets of characters; `run`, then `result`."""
 
     def __init__(self, text: str, *, joins_lines: bool) -> None:
-        self.text = text
+        self.trackers = [match.span() for match in _OPEN_TRACKER.finditer(text)]
+        # It goes away, so it ends a URL, and is no placeholder inside of one.
+        self.text = text = _OPEN_TRACKER.sub(_BLANK, text) if self.trackers else text
         self.joins_lines = joins_lines
         separator = _SIGNATURE.search(text)
         self.signature = separator.start() if separator else len(text)
@@ -131,7 +134,7 @@ class _Scan:
     def result(self, codec: str) -> TextScan:
         """Say what was found, in offsets of bytes."""
         taken = [span for span, _, _ in self.links]
-        trackers = _apart([match.span() for match in _OPEN_TRACKER.finditer(self.text)], taken)
+        trackers = _apart(self.trackers, taken)
         spans = (*taken, *(span for span, _, _ in self.left), *self.removals, *trackers)
         at = _byte_offsets(self.text, codec, sorted({offset for span in spans for offset in span}))
 

@@ -152,6 +152,16 @@ def test_a_placeholder_for_the_pixel_is_found() -> None:
     assert text.find(body).open_trackers == ((2, 21),)
 
 
+def test_a_placeholder_for_the_pixel_ends_a_url() -> None:
+    """It is taken away, so it cannot be part of where the link leads."""
+    body = b"https://a.example/b{{ses:openTracker}} <https://a.example/c{{ses:openTracker}}>"
+
+    scan = text.find(body)
+
+    assert [link.url for link in scan.links] == ["https://a.example/b", "https://a.example/c"]
+    assert [body[slice(*span)] for span in scan.open_trackers] == [b"{{ses:openTracker}}"] * 2
+
+
 def test_a_url_in_another_charset_keeps_its_span() -> None:
     """The span is of bytes, whatever the charset."""
     body = "Größe: https://a.example/größe.".encode("latin-1")
