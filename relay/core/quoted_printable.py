@@ -146,9 +146,7 @@ def decode(encoded: bytes) -> Quoted:
         text = b"".join([*decoded, _decode_line(lines[-1])])
         encoded_starts = list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0))
         text_starts = list(accumulate(map(len, decoded), initial=0))
-    return Quoted(
-        encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts, is_clean=is_clean
-    )
+    return Quoted(encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts, is_clean=is_clean)
 
 
 def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
