@@ -7,10 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -300,19 +298,3 @@ async def test_everything_that_was_answered_survives_sigkill(tmp_path: Path) -> 
     assert len(ids) >= 50
     assert {message.message for message in messages} == {MESSAGE}
     assert not list((directory / "quarantine").iterdir())
-
-
-async def test_puts_a_second_are_printed(spool: Spool) -> None:
-    """No bar to pass: the number is for the eye, next to the disk's own."""
-    body = MESSAGE + b"x" * 50_000
-    started = time.perf_counter()
-    await asyncio.gather(*(spool.put(make_entry(number), body) for number in range(200)))
-    puts_per_s = 200 / (time.perf_counter() - started)
-    started = time.perf_counter()
-    await asyncio.gather(
-        *(spool.mark(make_entry(number).id, {0: replace(DELIVERED)}, durable=True) for number in range(200))
-    )
-    marks_per_s = 200 / (time.perf_counter() - started)
-    print(f"{puts_per_s:.0f} puts of 50 KB, {marks_per_s:.0f} durable marks a second")
-
-    assert spool.usage_bytes > 200 * len(body)
