@@ -51,6 +51,6 @@ class CopyMint:
 def copy_of(plan: RewritePlan, mint: CopyMint) -> list[bytes | memoryview]:
     """Return the copy as slices: the message as the plan rewrites it, this copy's own field first in its header."""
     head, *rest = render(plan, mint)
-    at = headers.scan(plan.message).first  # behind what stands before the first field, as an mbox `From ` line does
+    at = headers.first_field_at(plan.message)
     view = memoryview(head)
     return [view[:at], headers.make_field(COPY_HEADER, str(mint.copy)), view[at:], *rest]

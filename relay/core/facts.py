@@ -16,6 +16,7 @@ from relay.core.prepare import Prepared
 from relay.core.submission import Submission
 from tracker.contract.events import Accepted, CopyFacts, HeaderField, MessageFacts, Skipped, TrackedLink
 from tracker.contract.ids import CopyId, MessageId
+from tracker.contract.urls import without_query
 
 MAX_HEADER_BYTES: Final = 10_240
 """What SES keeps of the header; beyond it `headersTruncated` is true."""
@@ -59,11 +60,6 @@ def facts_of(
             for copy, recipient in zip(copies, submission.envelope.recipients, strict=True)
         ),
     )
-
-
-def without_query(url: str) -> str:
-    """Return a URL without its query and fragment: what events keep of a sensitive link."""
-    return url.partition("#")[0].partition("?")[0]
 
 
 def _copy_facts(prepared: Prepared, copy: CopyId, recipient: object) -> CopyFacts:

@@ -21,6 +21,8 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import Final
 
+from relay.core import controls
+
 Span = tuple[int, int]
 
 MAX_HOPS: Final = 50
@@ -28,23 +30,12 @@ MAX_HOPS: Final = 50
 MAX_OWN_HOPS: Final = 3
 """Received fields of our own instance after which it is in a loop with us."""
 
-CONTROLS: Final = frozenset(
-    {
-        b"x-ses-configuration-set",
-        b"x-mailwake-configuration-set",
-        b"x-ses-message-tags",
-        b"x-mailwake-track",
-        b"x-mailwake-copy",
-        b"x-pm-trackopens",
-        b"x-pm-tracklinks",
-        b"x-mc-track",
-        b"x-smtpapi",
-        b"x-msys-api",
-        b"bcc",
-        b"resent-bcc",
-        b"return-path",
-    }
-)
+CONTROLS: Final = frozenset(name.lower().encode() for name in controls.names()) | {
+    b"x-mailwake-copy",
+    b"bcc",
+    b"resent-bcc",
+    b"return-path",
+}
 """Fields that never leave: what clients tell us, what would tell of a Bcc, and what only the last hop may write."""
 CONTROL_PREFIX: Final = b"x-mailgun-track"
 
@@ -117,8 +108,7 @@ class HeaderBlock:
 def scan(raw: bytes, start: int = 0, end: int | None = None) -> HeaderBlock:
     """Find the fields of the header block in `raw[start:end]`, whose line ends are CRLF. Linear, never raises."""
     limit = len(raw) if end is None else end
-    preface = _PREFACE.match(raw, start, limit)
-    first = position = start if preface is None else preface.end()
+    first = position = first_field_at(raw, start, limit)
     fields: list[Field] = []
     is_sound = not raw.startswith((b" ", b"\t"), start, limit)
     while (match := _FIELD.match(raw, position, limit)) is not None:
@@ -137,6 +127,12 @@ def scan(raw: bytes, start: int = 0, end: int | None = None) -> HeaderBlock:
         is_sound=is_sound and has_fields and (is_closed or position == limit),
         fields=tuple(fields),
     )
+
+
+def first_field_at(raw: bytes, start: int = 0, end: int | None = None) -> int:
+    """Return where the first field stands, or would: behind lines that are none, as an mbox `From ` line is."""
+    preface = _PREFACE.match(raw, start, len(raw) if end is None else end)
+    return start if preface is None else preface.end()
 
 
 def strip_controls(raw: bytes) -> bytes:

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from relay.core.reasons import SkipReason
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
+from tracker.contract.urls import without_query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +159,6 @@ def judge(url: str, rules: LinkRules, *, text: str = "", opt_out: SkipReason | N
     return LinkVerdict(wrap=reason is None, reason=reason)
 
 
-def host_of(url: str) -> tuple[str, str] | None:
-    """Return host and port of a URL that could be tracked: `"https://Bücher.example.:8080"` gives
-    `("xn--bcher-kva.example", "8080")`, and without a port `""` stands for it. None for any other URL.
-    """
-    place = _place(url)
-    return None if isinstance(place, SkipReason) else place
-
-
 def is_sensitive(url: str) -> bool:
     """Say whether a URL looks like a login, a reset or a token: a secret that must not stand in somebody's events.
 
@@ -187,7 +180,7 @@ def storable(url: str) -> str | None:
     """
     if _CONTROL.search(url) or "@" in (_AUTHORITY.search(url) or [""])[0]:
         return None
-    return re.split(r"[?#]", url, maxsplit=1)[0] if is_sensitive(url) else url
+    return without_query(url) if is_sensitive(url) else url
 
 
 def _place(url: str) -> tuple[str, str] | SkipReason:

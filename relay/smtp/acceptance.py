@@ -43,7 +43,7 @@ class Acceptances:
     async def _run(self, submission: Submission) -> Reply:
         try:
             return await self._accept(submission)
-        except Exception:
+        except Exception:  # whatever it is, it is ours: the client keeps the message and tries again
             reference = secrets.token_hex(4)
             log.exception("acceptance_failed", reference=reference)
             return replies.local_error(reference)

@@ -125,7 +125,7 @@ class ClientSession(library.SMTP):
             self._write(replies.TIMED_OUT)
         except (ConnectionError, asyncio.IncompleteReadError):
             HUNG_UP.inc()
-        except Exception:
+        except Exception:  # the end of a connection: nobody above could do more than say so
             log.exception("session_failed", client=self.client_address)
             self._write(replies.SESSION_FAILED)
         finally:
@@ -191,7 +191,7 @@ class ClientSession(library.SMTP):
             return envelope if isinstance(envelope, Reply) else await self._take_message(envelope)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             raise
-        except Exception:
+        except Exception:  # a fault of ours in one command must not look permanent, nor end the session
             self._dialogue.reset()
             reference = secrets.token_hex(4)
             log.exception("command_failed", reference=reference)

@@ -1,6 +1,8 @@
 """The two URL shapes, made and parsed here and nowhere else: `BASE/i/TOKEN` (pixel) and `BASE/l/TOKEN` (link).
 
 Short, without a telling word: blocklists match `/track`, `/open`, `/click` and `pixel.gif`.
+
+What events keep of a sensitive destination is here too, since relay and tracker must cut the same.
 """
 
 from tracker.contract.token import Purpose
@@ -22,3 +24,8 @@ def split(path: str) -> tuple[Purpose, str] | None:
     if path.startswith(PIXEL_PREFIX):
         return Purpose.OPEN, path[len(PIXEL_PREFIX) :]
     return None
+
+
+def without_query(url: str) -> str:
+    """Return a destination without its query and fragment: what events and storage keep of a sensitive link."""
+    return url.partition("#")[0].partition("?")[0]

@@ -23,7 +23,7 @@ from tracker.contract.errors import TokenError
 from tracker.contract.events import Click, Hit, Open, Probe
 from tracker.contract.ids import EVENT_ID_BYTES, EventId
 from tracker.contract.ports import Entropy
-from tracker.contract.token import LinkPayload, Purpose, TokenKeys, TokenPayload, day_of
+from tracker.contract.token import Purpose, TokenKeys, TokenPayload, day_of
 from tracker.core.classify import features
 from tracker.core.location import location
 from tracker.core.rules import Rules
@@ -199,12 +199,8 @@ def _record(
         hit=hit,
         link_index=link.index,
         part=link.part.name.lower(),
-        url=_recorded_url(link, redact=payload.redact),
+        url=urls.without_query(link.url) if payload.redact else link.url,
     )
-
-
-def _recorded_url(link: LinkPayload, *, redact: bool) -> str:
-    return link.url.partition("#")[0].partition("?")[0] if redact else link.url
 
 
 def _printable(text: str) -> str:
