@@ -15,6 +15,7 @@ Limits: `tracker.contract.token.MAX_URL_BYTES` of a URL.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Final, Literal
 
 from relay.core import bodies, html, linkrules, mime, selection, text
@@ -50,9 +51,14 @@ class RewriteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A link that is wrapped. `section` is that of its part (`"1.2"`), `tags` are the pairs of `ses:tags`."""
+    """A link that is wrapped. `section` is that of its part (`"1.2"`), `tags` are the pairs of `ses:tags`.
+
+    `position` counts from 0 over all links of the message, those that are left alone too, HTML before text: where in
+    the mail the link stands.
+    """
 
     index: int
+    position: int
     part: Literal["html", "text"]
     section: str
     url: str
@@ -63,12 +69,13 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skip:
-    """A link, or a part (`url` None), that is left as it was; of a URL that must not be stored, what may be."""
+    """A link, or a part (`url` and `position` None), that is left as it was; of a URL, what may be stored of it."""
 
     section: str
     url: str | None
     text: str
     reason: SkipReason
+    position: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,17 @@ def make(message: bytes, options: RewriteOptions) -> RewritePlan:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A link that was found, before it is judged."""
+
+    position: int
+    url: str
+    text: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    opt_out: SkipReason | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class _Planner:
     options: RewriteOptions
@@ -123,6 +141,7 @@ class _Planner:
     skips: list[Skip] = field(default_factory=list)
     opted_out: set[str] = field(default_factory=set)
     has_pixel: bool = False
+    position: int = 0  # of the next link
 
     def open(self, message: bytes, part: Part) -> OpenBody | None:
         """Decode a part for scanning; None, with a skip, where that cannot be done without doubt."""
@@ -150,13 +169,18 @@ class _Planner:
             body.splices += [Splice(*span) for span in (*scan.open_trackers, *scan.removals)]
             if not self.options.text_links:
                 continue
-            for _, url, reason in scan.left:
-                self._skip(body, url, "", reason)
-            for link in scan.links:
-                opt_out = link.opt_out or (SkipReason.OPT_OUT if link.url in self.opted_out else None)
-                index = self._add(body, link.url, "", (), opt_out)
+            found = [
+                *scan.left,
+                *((link.span, link.url, link.opt_out or self._opt_out(link.url)) for link in scan.links),
+            ]
+            for span, url, reason in sorted(found, key=itemgetter(0)):
+                index = self._add(body, _Candidate(position=self.position, url=url, opt_out=reason))
+                self.position += 1
                 if index is not None:
-                    body.splices.append(Splice(*link.span, (Slot(SlotKind.TEXT_LINK, index),)))
+                    body.splices.append(Splice(*span, (Slot(SlotKind.TEXT_LINK, index),)))
+
+    def _opt_out(self, url: str) -> SkipReason | None:
+        return SkipReason.OPT_OUT if url in self.opted_out else None
 
     def _wrap_html(self, body: OpenBody, found: Sequence[html.HtmlLink]) -> None:
         twins = _twins(found)
@@ -165,48 +189,58 @@ class _Planner:
             shown_number = twins.get(number, number)
             if shown_number not in indices:
                 shown = found[shown_number]
-                indices[shown_number] = self._add(
-                    body, shown.url, shown.text, shown.tags, shown.opt_out or link.opt_out
+                candidate = _Candidate(
+                    position=self.position + shown_number,
+                    url=shown.url,
+                    text=shown.text,
+                    tags=shown.tags,
+                    opt_out=shown.opt_out or link.opt_out,
                 )
+                indices[shown_number] = self._add(body, candidate)
             index = indices[shown_number]
             if index is not None:
                 body.splices.append(Splice(*link.value, (Slot(SlotKind.HTML_LINK, index),)))
+        self.position += len(found)
 
-    def _add(
-        self, body: OpenBody, url: str, shown: str, tags: tuple[tuple[str, str], ...], opt_out: SkipReason | None
-    ) -> int | None:
+    def _add(self, body: OpenBody, candidate: _Candidate) -> int | None:
         """Number a link that may be wrapped; record why another may not."""
-        verdict = self._judge(url, shown, opt_out)
+        verdict = self._judge(candidate)
         if verdict.reason is not None:
-            self._skip(body, url, shown, verdict.reason)
+            shown_url = (linkrules.storable(candidate.url) or "")[:MAX_SHOWN_URL]
+            self.skips.append(
+                Skip(
+                    section=body.part.section,
+                    url=shown_url,
+                    text=candidate.text,
+                    reason=verdict.reason,
+                    position=candidate.position,
+                )
+            )
             return None
         index = len(self.links)
         self.links.append(
             Link(
                 index=index,
+                position=candidate.position,
                 part="html" if body.is_html else "text",
                 section=body.part.section,
-                url=url,
-                text=shown,
-                tags=tags,
+                url=candidate.url,
+                text=candidate.text,
+                tags=candidate.tags,
                 redact=verdict.redact,
             )
         )
         return index
 
-    def _judge(self, url: str, shown: str, opt_out: SkipReason | None) -> LinkVerdict:
-        verdict = linkrules.judge(url, self.rules, text=shown, opt_out=opt_out)
+    def _judge(self, candidate: _Candidate) -> LinkVerdict:
+        verdict = linkrules.judge(candidate.url, self.rules, text=candidate.text, opt_out=candidate.opt_out)
         if not verdict.wrap:
             return verdict
-        if len(url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+        if len(candidate.url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
             return LinkVerdict(wrap=False, reason=SkipReason.TOO_LONG)
         if len(self.links) >= min(self.options.max_links, MAX_LINK_INDEX + 1):
             return LinkVerdict(wrap=False, reason=SkipReason.MAX_LINKS)
         return verdict
-
-    def _skip(self, body: OpenBody, url: str, shown: str, reason: SkipReason) -> None:
-        shown_url = (linkrules.storable(url) or "")[:MAX_SHOWN_URL]
-        self.skips.append(Skip(section=body.part.section, url=shown_url, text=shown, reason=reason))
 
     def _place_pixel(self, scans: Sequence[tuple[OpenBody, html.HtmlScan]], scope: frozenset[str]) -> None:
         """Put the pixel at the first placeholder, else at its place in the last HTML of the scope; drop the others."""
