@@ -4,18 +4,20 @@ Owns which tags are links (`<a>`, `<area>`, the VML shapes that Outlook shows as
 Does not own the tokenizer (`htmltokens`), what attributes mean (`htmlattributes`), whether a URL may be tracked
 (`linkrules`), or any change to the body. Nothing is built up and written again: what is not edited cannot change.
 
-One walk over what may matter, found by one regular expression; the tags between are not looked at. Only a body with
-`{{ses:openTracker}}`, or with an opt-out elsewhere than on a link, is walked tag by tag, since opt-outs are inherited.
+One walk in steps, each a match of one regular expression that passes whatever does not matter and takes a link in its
+usual form with it. Only a body with `{{ses:openTracker}}`, or with an opt-out elsewhere than on a link, is walked tag
+by tag, since opt-outs are inherited.
 
 Standards: HTML §13.2.5 (tokenization), §13.2.6.5 (foreign content); URL Standard §4.4 (what is stripped from a URL).
 
-Limits: links inside SVG and MathML are left alone. The state of the tree is not known: an `<a>` that browsers drop
-(within `<select>`) is still a link here. A non-ASCII query is taken as Unicode, whatever the charset of the body.
+Limits: MAX_STEPS. Links inside SVG and MathML are left alone. The state of the tree is not known: an `<a>` that
+browsers drop (within `<select>`) is still a link here. A non-ASCII query is taken as Unicode, whatever the charset of
+the body.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core import charsets, htmlattributes, htmltokens
 from relay.core.htmlattributes import NOTHING, Meaning
@@ -25,6 +27,9 @@ from relay.core.reasons import SkipReason
 from relay.core.visibletext import alt_text, visible_text
 
 Span = tuple[int, int]
+
+MAX_STEPS: Final = 20_000
+"""Tags that are looked at in one message, a link counting as four: a fifth of a second. A long newsletter has 1,000."""
 
 OPEN_TRACKER: Final = b"{{ses:openTracker}}"
 _OPEN_TRACKER: Final = re.compile(re.escape(OPEN_TRACKER))
@@ -51,19 +56,24 @@ _BREAKOUT: Final = frozenset(
 
 _BREAKOUT_ENDS: Final = frozenset({b"br", b"p"})
 
+_LINK_STEPS: Final = 4
+_MAX_RAW_URL: Final = 32_768  # octets of a value that are decoded; what is longer is too long in any spelling
+
+# A link with a placeholder is left as it is; the others go as a whole.
+_WHOLE: Final = frozenset({b"href", b"ses:tags", b"ses:no-track", b"data-no-track"})
 _PIXEL_PLACES: Final = frozenset({b"body", b"html"})
 _STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space, at both ends
 _DROPPED: Final = str.maketrans("", "", "\t\n\r")
 _ENCODED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HtmlLink:
+class HtmlLink(NamedTuple):
     """One link of a body.
 
     `value` is the span of the attribute's value with the quotes it has; `url` is what it means; `text` is the visible
     text, white space folded, cut to 200 characters; `tag` is `"a"`, `"area"` or a VML name such as `"v:roundrect"`;
     `tags` are the pairs of `ses:tags`; `opt_out` is OPT_OUT where the link or an element around it bears an opt-out.
+    Where `is_cut`, `url` is but the beginning of what is written.
     """
 
     value: Span
@@ -72,6 +82,7 @@ class HtmlLink:
     tag: str
     tags: tuple[tuple[str, str], ...]
     opt_out: SkipReason | None
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +90,10 @@ class HtmlScan:
     """What one body holds; all spans are half-open byte offsets, sorted, and apart from each other.
 
     `links` are in document order. `removals` are to be deleted in any case: our own attributes with the white space
-    before them. `open_trackers` are the `{{ses:openTracker}}` in the text. `pixel_at` is where a pixel goes: before
-    the last real `</body>`, else before the last real `</html>`, else at the end; None where nobody would load it (an
-    empty body, a frameset). `is_xhtml`: the doctype asks for `<img … />`.
+    before them, and `{{ses:openTracker}}` in another attribute. `open_trackers` are those in the text. `pixel_at` is
+    where a pixel goes: before the last real `</body>`, else before the last real `</html>`, else at the end; None where
+    nobody would load it (an empty body, a frameset). `is_xhtml`: the doctype asks for `<img … />`. `steps` is what was
+    taken of MAX_STEPS; of a body that `is_too_complex` nothing is known.
     """
 
     links: tuple[HtmlLink, ...]
@@ -89,14 +101,18 @@ class HtmlScan:
     open_trackers: tuple[Span, ...]
     pixel_at: int | None
     is_xhtml: bool
+    steps: int
+    is_too_complex: bool = False
 
 
-def find(body: bytes, *, charset: str = charsets.DEFAULT) -> HtmlScan:
+def find(body: bytes, *, charset: str = charsets.DEFAULT, max_steps: int = MAX_STEPS) -> HtmlScan:
     """Find the links of an HTML body in a charset that ASCII is a part of; linear time, and never raises."""
     codec = charsets.codec(charset)
-    walk = _Walk(body, codec)
+    walk = _Walk(body, codec, max_steps)
     scan = walk.scan()
-    return _Walk(body, codec, is_thorough=True).scan() if walk.is_inconclusive else scan
+    if walk.is_inconclusive and not scan.is_too_complex:
+        return _Walk(body, codec, max_steps, is_thorough=True).scan()
+    return scan
 
 
 def quote(url: str) -> bytes:
@@ -118,7 +134,7 @@ class _Found:
 class _Walk:
     """One pass over one body: `scan`, once."""
 
-    def __init__(self, body: bytes, codec: str, *, is_thorough: bool = False) -> None:
+    def __init__(self, body: bytes, codec: str, max_steps: int, *, is_thorough: bool = False) -> None:
         self.body = body
         self.low = body.lower()
         self.codec = codec
@@ -130,6 +146,8 @@ class _Walk:
         self.is_skipping = not is_thorough and not self.trackers
         self.elements = OpenElements() if self.hints and not self.is_skipping else None
         self.is_inconclusive = False
+        self.max_steps = max_steps
+        self.steps = len(self.trackers) + len(self.hints)
         self.found: list[_Found] = []
         self.open_link: _Found | None = None
         self.removals: list[Span] = []
@@ -145,6 +163,16 @@ class _Walk:
         """Walk through the body and say what was found; another walk has to, if this `is_inconclusive`."""
         end = self._run()
         self.is_inconclusive |= self.elements is None and bool(self.hints)
+        if self.steps > self.max_steps:
+            return HtmlScan(
+                links=(),
+                removals=(),
+                open_trackers=(),
+                pixel_at=None,
+                is_xhtml=self.is_xhtml,
+                steps=self.steps,
+                is_too_complex=True,
+            )
         places = self.pixel_places
         has_pixel = not self.is_frameset and bool(self.body.strip())
         return HtmlScan(
@@ -153,59 +181,71 @@ class _Walk:
             open_trackers=tuple(self.open_trackers),
             pixel_at=places.get(b"body", places.get(b"html", end)) if has_pixel else None,
             is_xhtml=self.is_xhtml,
+            steps=self.steps,
         )
 
     def _run(self) -> int:
         """Walk, and return where it ended: what begins and never ends hides all that follows it, as in browsers."""
         low = self.low
+        step = htmltokens.TO_LINK if self.is_skipping else htmltokens.TO_ANY
         pos = 0
-        matches = htmltokens.candidates(low) if self.is_skipping else htmltokens.every(low, 0)
-        while match := next(matches, None):
-            at = match.start()
-            if at >= self.end:
-                pos = self._leave_comment()
-            while pos <= at:
-                pos = htmltokens.reach(low, pos, at, self.end) if self.is_skipping else at
-                if pos > at:
-                    break
+        while (match := step.match(low, pos, self.end)) and self.steps <= self.max_steps:
+            pos = match.end()
+            self.steps += 1
+            if match[1]:
+                if not self.hints or self.hints[-1] >= pos:
+                    self._usual_link(match)
+                    continue
+                pos = match.start(1) - 1
+            if pos < self.end:
                 tag = htmltokens.tag_at(low, pos, self.end)
                 behind = self._declaration(pos) if tag is None else self._tag(tag, pos)
                 if behind >= 0:
                     pos = behind
-                elif self.comment_end:
-                    self._settle_trackers(pos, self.end)
-                    pos = self.end
-                else:
-                    self._finish(pos)
-                    return pos
-            if self.foreign and self.is_skipping:
-                self.is_skipping = False
-                matches = htmltokens.every(low, pos)
-        if self.comment_end:
-            self._leave_comment()
-        self._finish(len(low))
-        return len(low)
+                    if self.foreign:
+                        step = htmltokens.TO_ANY
+                    continue
+                if not self.comment_end:
+                    break
+                self._settle_trackers(pos, self.end)
+            elif not self.comment_end:
+                break
+            pos = self._leave_comment()
+        self._finish(pos)
+        return pos
 
     def _finish(self, pos: int) -> None:
         self._settle_trackers(pos, len(self.low))
         self._close_link(pos)
 
+    def _usual_link(self, match: re.Match[bytes]) -> None:
+        """Take in a link in its usual form, without opt-out."""
+        name_start, name_end = match.span(1)
+        self._close_link(name_start - 1)
+        end = match.end()
+        self.open_link = _Found(Tag(match[1], False, name_end, end), match.span(2), None, False, end)
+        self.found.append(self.open_link)
+        self.steps += _LINK_STEPS - 1
+
     def _link(self, found: _Found) -> HtmlLink:
-        body, tag = self.body, found.tag
+        body, tag, codec = self.body, found.tag, self.codec
         if tag.name == b"area":
-            text = alt_text(body, self.low, tag, self.codec)
+            text = alt_text(body, self.low, tag, codec)
         else:
-            text = visible_text(body, self.low, tag, found.text_end, self.codec)
-        url = htmlattributes.value(body, found.href, self.codec)
+            text = visible_text(body, self.low, tag, found.text_end, codec)
+        start, end = found.href
+        is_cut = end - start > _MAX_RAW_URL
+        url = htmlattributes.value(body, (start, start + _MAX_RAW_URL) if is_cut else found.href, codec)
         if not url.isprintable():
             url = url.translate(_DROPPED)
         return HtmlLink(
-            value=found.href,
-            url=url.strip(_STRIPPED),
-            text=text,
-            tag=tag.name.decode("ascii"),
-            tags=htmlattributes.link_tags(htmlattributes.value(body, found.tags, self.codec)) if found.tags else (),
-            opt_out=SkipReason.OPT_OUT if found.opted_out else None,
+            found.href,
+            url.strip(_STRIPPED),
+            text,
+            tag.name.decode("ascii"),
+            htmlattributes.link_tags(htmlattributes.value(body, found.tags, codec)) if found.tags else (),
+            SkipReason.OPT_OUT if found.opted_out else None,
+            is_cut,
         )
 
     def _declaration(self, pos: int) -> int:
@@ -225,6 +265,8 @@ class _Walk:
         condition = _CONDITION.match(self.low, pos, end)
         if condition is None or not any(word in condition[1] for word in _OUTLOOK) or self.comment_end or self.foreign:
             return 0
+        if self.is_skipping and not self.hints and self.low.find(b"href", pos, end) < 0:
+            return 0  # as nearly all of them
         last = self.low.rfind(_ENDIF, condition.end(), end)
         if last < 0 or not _COMMENT_END.fullmatch(self.low, last + len(_ENDIF), end):
             return 0
@@ -243,8 +285,9 @@ class _Walk:
         """Take in a tag; return where the walk goes on, -1 where nothing can follow."""
         if tag.end < 0:
             return -1
-        if self.trackers:
-            self._settle_trackers(pos, tag.end)
+        if self.trackers and self.trackers[-1] < tag.end:
+            self._settle_trackers(pos, pos)
+            self._remove_trackers(tag)
         if tag.is_end:
             self._end_tag(tag.name, pos)
         else:
@@ -266,6 +309,7 @@ class _Walk:
                 opted_out = meaning.opted_out or (self.elements is not None and self.elements.opted_out)
                 self.open_link = _Found(tag, meaning.href, meaning.tags, opted_out, tag.end)
                 self.found.append(self.open_link)
+                self.steps += _LINK_STEPS - 1
         if self.elements:
             self.elements.start(name, opted_out=meaning.opted_out)
         if not self.comment_end:
@@ -277,7 +321,7 @@ class _Walk:
         has_hint = bool(self.hints) and self._has_hint(tag)
         if not has_hint and tag.name not in _LINKS:
             return NOTHING
-        if not has_hint and (href := htmltokens.simple_href(self.low, tag)):
+        if not has_hint and (href := htmltokens.usual_value(self.low, tag, b"href")):
             return Meaning(href=href)
         while self.hints and self.hints[-1] < tag.end:
             self.hints.pop()
@@ -317,6 +361,17 @@ class _Walk:
             self.hints.pop()
             self.is_inconclusive |= self.elements is None
         return bool(self.hints) and self.hints[-1] < tag.end
+
+    def _remove_trackers(self, tag: Tag) -> None:
+        """Remove those in the quoted values of a tag, which a reader may come to see (`alt`), and drop the others."""
+        for attribute in htmltokens.attributes(self.low, tag):
+            self._settle_trackers(0, attribute.value_start)
+            is_quoted = self.low.startswith((b'"', b"'"), attribute.value_start)
+            while self.trackers and self.trackers[-1] < attribute.value_end:
+                at = self.trackers.pop()
+                if is_quoted and attribute.name not in _WHOLE:
+                    self.removals.append((at, at + len(OPEN_TRACKER)))
+        self._settle_trackers(0, tag.end)
 
     def _settle_trackers(self, start: int, end: int) -> None:
         """Decide on those before `start`, which stand in text, and drop those up to `end`, which do not."""

@@ -1,6 +1,6 @@
 """Tokens of HTML as byte spans: where a tag, a comment or a raw text ends, by the tokenizer of the HTML standard.
 
-Owns the rules of the tokenizer and the skipping of tags that nobody asks for. Does not own what a tag means (`html`).
+Owns the rules of the tokenizer and the way past tags that nobody asks for. Does not own what a tag means (`html`).
 Everything here takes the body in lower case (`body.lower()` keeps every offset) and an `end` beyond which it does not
 look. Every byte is read a fixed number of times: no pattern can backtrack over more than one byte, and whoever gets
 None (the construct never ends) stops, so that no hostile body is searched twice.
@@ -23,11 +23,12 @@ def _pattern(text: bytes) -> re.Pattern[bytes]:
     return re.compile(text.replace(b"~", rb"\t\n\x0c\r "))
 
 
+_USUAL_VALUE: Final = rb"""(?:"[^"]*+"|'[^']*+'|[^~<>"'=]++(?=[~>]))"""
 # The attributes of a tag up to its `>`, where they are written as nearly everybody does; anything else is no match, and
 # `attributes` decides. A `=` that follows white space, `/` or a quote begins a name instead of a value.
-_REST: Final = rb"""(?:[^<>"'=]*+=(?<![~/"'=]=)(?:"[^"]*+"|'[^']*+'|[^~<>"'=]++(?=[~>])))*[^<>"'=]*+>"""
+_USUAL_REST: Final = rb"""[^<>"'=]*+(?:(?<![~/"'])=%b[^<>"'=]*+)*+>""" % _USUAL_VALUE
 # A name ends at white space, `/` or `>` only: `<a="x>` is a tag named `a="x`.
-_TAG: Final = _pattern(rb"<(/?)([a-z][^~/>]*+)(%b)?" % _REST)
+_TAG: Final = _pattern(rb"<(/?)([a-z][^~/>]*+)(%b)?" % _USUAL_REST)
 
 # One attribute: `>` (1), or its name (2) and perhaps its value with its quotes (3); a value that is cut off by the end
 # runs to the end, so that the next match fails.
@@ -49,20 +50,29 @@ _LOOKED_FOR: Final = (
     rb"!|\?|/(?![a-z])|/(?:body|html)|a(?:rea)?[~/>]|v:|s(?:cript|tyle|vg)|t(?:itle|extarea)|body|xmp|iframe"
     rb"|no(?:embed|frames)|plaintext|math|frameset"
 )
-_CANDIDATE: Final = _pattern(rb"<(?=%b)" % _LOOKED_FOR)
-_ANY: Final = re.compile(rb"<(?=[a-z/!?])")
-_NEITHER_QUOTE_NOR_TAG: Final = re.compile(rb"""[^"'<]*+""")
-_BEFORE_OPENING: Final = b"=\t\n\x0c\r "  # what may stand before an opening quote
-# Text and whole tags that do not matter.
-_RUN: Final = _pattern(
-    rb"""[^<]*+(?:<(?:(?!%b)/?[a-z][^~/><"'=]*+(?=[~/>])%b|(?![a-z/!?]))[^<]*+){0,500}""" % (_LOOKED_FOR, _REST)
+# White space, attributes, and the first of a name with its value.
+_UP_TO: Final = rb"""(?:[~]++(?!%b[~=/>])[^~/>="'<]++(?:=%b)?)*[~]++%b=(%b)"""
+_UP_TO_HREF: Final = _UP_TO % (b"href", _USUAL_VALUE, b"href", _USUAL_VALUE)
+_USUAL: Final = {name: _pattern(_UP_TO % (name, _USUAL_VALUE, name, _USUAL_VALUE)) for name in (b"href", b"alt")}
+
+# What begins with `<` and does not matter.
+_PASSED: Final = b"|".join(
+    (
+        rb"/(?!body|html)[a-z][a-z0-9]*+>",
+        rb"!--(?!-?>|\[if)[^-]*+(?:-(?!-!?>)[^-]*+)*+--!?>",
+        rb"""(?!%b)/?[a-z][^~/><"'=]*+(?=[~/>])%b""" % (_LOOKED_FOR, _USUAL_REST),
+        rb"(?![a-z/!?])",
+    )
 )
 
-# The tag of a link, from behind its name: white space and ordinary attributes, then the value of the first href (1).
-_HREF: Final = _pattern(
-    rb"""(?:[~]++(?!href[~=/>])[^~/>="'<]++(?:=%b)?)*[~]++href=(%b)"""
-    % (2 * (rb"""(?:"[^"]*+"|'[^']*+'|[^~<>"'=]++(?=[~>]))""",))
-)
+TO_ANY: Final = re.compile(rb"[^<]*+(?:<(?![a-z/!?])[^<]*+)*+(?:(?!)()())?")
+"""Goes from a place in text to the next thing that is none; always matches, its groups never."""
+TO_LINK: Final = _pattern(rb"[^<]*+(?:<(?:%b)[^<]*+)*+(?:<(a(?:rea)?)%b%b)?" % (_PASSED, _UP_TO_HREF, _USUAL_REST))
+"""Goes from a place in text to the next thing that may matter to whoever looks for links; always matches.
+
+If that is the tag of a link, written as nearly everybody does, it goes behind it: its name is group 1, the value of its
+first href, with its quotes, group 2.
+"""
 
 
 class Tag(NamedTuple):
@@ -88,26 +98,9 @@ class Attribute(NamedTuple):
     end: int
 
 
-def candidates(low: bytes) -> Iterator[re.Match[bytes]]:
-    """Give every `<` that looks like something that matters to whoever looks for links; `reach` says if it is."""
-    return _CANDIDATE.finditer(low)
-
-
-def every(low: bytes, pos: int) -> Iterator[re.Match[bytes]]:
-    """Give every `<` from `pos` on that begins something."""
-    return _ANY.finditer(low, pos)
-
-
-def reach(low: bytes, pos: int, at: int, end: int) -> int:
-    """Go from `pos`, which is in text, towards the next candidate at `at`.
-
-    Returns `at` if it stands in text; more, if it is a part of something before it, which ends there; less, if there
-    a tag begins that has to be read by itself first.
-    """
-    if _is_in_text(low, pos, at):
-        return at
-    match = _RUN.match(low, pos, end)
-    return match.end() if match else pos
+def usual_tag(name: bytes) -> re.Pattern[bytes]:
+    """Return the pattern of a start or end tag, written as nearly everybody does, whose name a pattern matches."""
+    return _pattern(rb"</?(?i:%b)(?=[~/>])%b" % (name, _USUAL_REST))
 
 
 def tag_at(low: bytes, pos: int, end: int) -> Tag | None:
@@ -120,20 +113,20 @@ def tag_at(low: bytes, pos: int, end: int) -> Tag | None:
     return Tag(name, bool(slash), name_end, match.end() if rest else _end_of_attributes(low, name_end, end))
 
 
-def attributes(low: bytes, tag: Tag, names: Container[bytes]) -> Iterator[Attribute]:
-    """Give the attributes with one of these names of a tag that ends, in order, doubles included."""
+def attributes(low: bytes, tag: Tag, names: Container[bytes] | None = None) -> Iterator[Attribute]:
+    """Give the attributes of a tag that ends, or those with one of these names, in order, doubles included."""
     match = _ATTRIBUTE.match(low, tag.name_end, tag.end)
     while match and not match[1]:
         end = match.end()
-        if match[2] in names:
+        if names is None or match[2] in names:
             value_start, value_end = match.span(3) if match[3] else (end, end)
             yield Attribute(match[2], match.start(), match.start(2), value_start, value_end, end)
         match = _ATTRIBUTE.match(low, end, tag.end)
 
 
-def simple_href(low: bytes, tag: Tag) -> tuple[int, int] | None:
-    """Return the span of the first href of a tag that is written as most are; None says nothing."""
-    match = _HREF.match(low, tag.name_end, tag.end)
+def usual_value(low: bytes, tag: Tag, name: bytes) -> tuple[int, int] | None:
+    """Return the span of the first href or alt of a tag that is written as most are; None says nothing."""
+    match = _USUAL[name].match(low, tag.name_end, tag.end)
     return match.span(1) if match else None
 
 
@@ -163,21 +156,6 @@ def raw_text_end(low: bytes, name: bytes, pos: int, end: int) -> int:
         return _script_end(low, pos, end)
     match = None if name == b"plaintext" else _RAW_END[name].search(low, pos, end)
     return match.start() if match else -1
-
-
-def _is_in_text(low: bytes, pos: int, at: int) -> bool:
-    """True if it is certain that `at` stands in text, as nearly always; `pos` does, and only tags are between them.
-
-    Inside a quoted value, the last quote of its kind would follow a `=`. Elsewhere inside a tag, the last `>` before
-    `at` would be missing, or would stand in a quoted value, whose closing quote then stands between the two.
-    """
-    last = low.rfind(b">", pos, at)
-    if not _NEITHER_QUOTE_NOR_TAG.fullmatch(low, last + 1 if last >= 0 else pos, at):
-        return False
-    double, single = low.rfind(b'"', pos, at), low.rfind(b"'", pos, at)
-    return not (double > 0 and low[double - 1] in _BEFORE_OPENING) and not (
-        single > 0 and low[single - 1] in _BEFORE_OPENING
-    )
 
 
 def _end_of_attributes(low: bytes, pos: int, end: int) -> int:

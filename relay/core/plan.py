@@ -9,14 +9,14 @@ Theory:
     are wrapped: HTML first, in the order of the message, then text, as SES does; with the cap, the text goes first.
     A button drawn for Outlook (VML) and the anchor that other programs show in its place are one link.
 
-Limits: `tracker.contract.token.MAX_URL_BYTES` of a URL.
+Limits: MAX_TEXT_BYTES; `html.MAX_STEPS`; `tracker.contract.token.MAX_URL_BYTES` of a URL.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from relay.core import bodies, html, linkrules, mime, selection, text
 from relay.core.bodies import OpenBody, PartEdit
@@ -26,6 +26,8 @@ from relay.core.reasons import SkipReason
 from relay.core.splices import Slot, SlotKind, Span, Splice
 from tracker.contract.token import MAX_LINK_INDEX, MAX_URL_BYTES
 
+MAX_TEXT_BYTES: Final = 2 * bodies.MAX_TEXT_BYTES
+"""Decoded text of all parts of a message that are edited: an HTML part and its text, each as large as one may be."""
 MAX_SHOWN_URL: Final = 500
 """Characters of a URL in a skip: a `data:` URL may hold a whole picture."""
 
@@ -122,15 +124,14 @@ def make(message: bytes, options: RewriteOptions) -> RewritePlan:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """A link that was found, before it is judged."""
+class _Candidate(NamedTuple):
+    """A link that was found, before it is judged; `left` is a reason that is known already."""
 
     position: int
     url: str
     text: str = ""
     tags: tuple[tuple[str, str], ...] = ()
-    opt_out: SkipReason | None = None
+    left: SkipReason | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,18 +143,33 @@ class _Planner:
     opted_out: set[str] = field(default_factory=set)
     has_pixel: bool = False
     position: int = 0  # of the next link
+    text_bytes: int = 0  # of all parts so far
+    steps: int = html.MAX_STEPS  # that are left
 
     def open(self, message: bytes, part: Part) -> OpenBody | None:
         """Decode a part for scanning; None, with a skip, where that cannot be done without doubt."""
         opened = bodies.open_part(message, part)
-        if isinstance(opened, SkipReason):
-            self.skips.append(Skip(section=part.section, url=None, text="", reason=opened))
-            return None
-        return opened
+        if not isinstance(opened, SkipReason):
+            self.text_bytes += len(opened.text)
+            if self.text_bytes <= MAX_TEXT_BYTES:
+                return opened
+            opened = SkipReason.TOO_LARGE
+        self._leave(part, opened)
+        return None
+
+    def _leave(self, part: Part, reason: SkipReason) -> None:
+        self.skips.append(Skip(section=part.section, url=None, text="", reason=reason))
 
     def plan_html(self, opened: Sequence[OpenBody], pixel_scope: frozenset[str]) -> None:
         """Plan the links of every HTML part, what is removed from it, and one pixel for the message."""
-        scans = [(body, html.find(body.text, charset=body.charset)) for body in opened]
+        scans = []
+        for body in opened:
+            scan = html.find(body.text, charset=body.charset, max_steps=self.steps)
+            self.steps -= scan.steps
+            if scan.is_too_complex:
+                self._leave(body.part, SkipReason.TOO_COMPLEX)
+            else:
+                scans.append((body, scan))
         for body, scan in scans:
             body.splices += [Splice(*span) for span in scan.removals]
             self.opted_out.update(link.url for link in scan.links if link.opt_out)
@@ -174,7 +190,7 @@ class _Planner:
                 *((link.span, link.url, link.opt_out or self._opt_out(link.url)) for link in scan.links),
             ]
             for span, url, reason in sorted(found, key=itemgetter(0)):
-                index = self._add(body, _Candidate(position=self.position, url=url, opt_out=reason))
+                index = self._add(body, _Candidate(position=self.position, url=url, left=reason))
                 self.position += 1
                 if index is not None:
                     body.splices.append(Splice(*span, (Slot(SlotKind.TEXT_LINK, index),)))
@@ -194,7 +210,7 @@ class _Planner:
                     url=shown.url,
                     text=shown.text,
                     tags=shown.tags,
-                    opt_out=shown.opt_out or link.opt_out,
+                    left=shown.opt_out or link.opt_out or (SkipReason.TOO_LONG if shown.is_cut else None),
                 )
                 indices[shown_number] = self._add(body, candidate)
             index = indices[shown_number]
@@ -233,7 +249,7 @@ class _Planner:
         return index
 
     def _judge(self, candidate: _Candidate) -> LinkVerdict:
-        verdict = linkrules.judge(candidate.url, self.rules, text=candidate.text, opt_out=candidate.opt_out)
+        verdict = linkrules.judge(candidate.url, self.rules, text=candidate.text, opt_out=candidate.left)
         if not verdict.wrap:
             return verdict
         if len(candidate.url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:

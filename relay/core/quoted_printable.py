@@ -8,9 +8,10 @@ encoding (`=ZZ`) stands for itself, as most readers have it.
 
 Theory:
     Of a clean body the decoded length of a stretch of whole lines is its length less two for every `=` and one more for
-    every soft break: counting, which is fast, gives landmarks that lead from an offset in the text to its line. A body
-    whose text is not as long as counting says, or that has white space before a line end, is decoded line by line, and
-    every line is a landmark.
+    every soft break. Counting is fast, and text is never longer than its encoded form, so from a known line a leap as
+    long as the text that is still to go never lands behind the place that is looked for; a few leaps reach its line. A
+    body whose text is not as long as counting says, or that has white space before a line end, is decoded line by line,
+    and where each begins is kept.
 """
 
 from binascii import a2b_qp, b2a_qp
@@ -18,13 +19,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.splices import Piece, Span, Splice
 
 MAX_LINE: Final = 76
-
-_STRIDE: Final = 1024  # bytes between landmarks: a dozen lines to walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +38,7 @@ class Run:
     ends_soft: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
+class _Line(NamedTuple):
     """One encoded line and its text, both without the line end; `following` is where the text of the next begins."""
 
     encoded: Span
@@ -60,16 +58,14 @@ class _Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quoted:
-    """A quoted-printable body: its text, and where landmark lines begin in either.
+    """A quoted-printable body and its text.
 
-    `is_clean`: the length of a line's text can be counted, see "Theory"; else every line is a landmark.
+    `starts` has where each line begins, in the body and in the text, unless the body is clean: see "Theory".
     """
 
     encoded: bytes
     text: bytes
-    encoded_starts: Sequence[int]
-    text_starts: Sequence[int]
-    is_clean: bool
+    starts: tuple[Sequence[int], Sequence[int]] | None
 
     def runs(self, splices: Iterable[Splice]) -> list[Run]:
         """Turn splices of the text (sorted, disjoint) into the runs of encoded lines that they touch."""
@@ -101,20 +97,30 @@ class Quoted:
     def _line_at(self, offset: int, known: _Line | None) -> _Line:
         """Return the line that the byte of the text at `offset` comes from; the last line for its end.
 
-        `known` is a line that is not behind it: walking on from there reads no line twice, however many are asked for.
+        `known` is a line that is not behind it: no byte behind that is read again, however many are asked for.
         """
         if known is not None and offset < known.following:
             return known
-        landmark = bisect_right(self.text_starts, offset) - 1
-        start, at = self.encoded_starts[landmark], self.text_starts[landmark]
-        if known is not None and start < known.encoded[0]:
-            start, at = known.encoded[0], known.text[0]
-        while (end := self.encoded.find(b"\r\n", start)) >= 0:
-            following = at + self._size_with_end(self.encoded[start:end])
-            if offset < following:
-                break
+        if self.starts is not None:
+            encoded_starts, text_starts = self.starts
+            number = bisect_right(text_starts, offset) - 1
+            return self._line_from(encoded_starts[number], text_starts[number])
+        start, at = (known.encoded[1] + 2, known.following) if known is not None else (0, 0)
+        return self._line_from(*self._leap(start, at, offset))
+
+    def _leap(self, start: int, at: int, offset: int) -> tuple[int, int]:
+        """Go from the line that begins at `start` of a clean body, `at` of its text, to that of the text's `offset`."""
+        encoded = self.encoded
+        while True:
+            end = encoded.rfind(b"\r\n", start, start + offset - at)
+            if end < 0:
+                end = encoded.find(b"\r\n", start)
+            if end < 0:
+                return start, at
+            following = at + _size(encoded, start, end + 2)
+            if following > offset:
+                return start, at
             start, at = end + 2, following
-        return self._line_from(start, at)
 
     def _line_from(self, start: int, at: int) -> _Line:
         """Return the line that begins at `start` of the body and `at` of the text."""
@@ -127,26 +133,23 @@ class Quoted:
         following = text_end + (1 if is_last else 0 if is_soft else 2)
         return _Line(encoded=(start, end), text=(at, text_end), following=following, is_soft=is_soft)
 
-    def _size_with_end(self, line: bytes) -> int:
-        """Return how long the text of a line is that another follows."""
-        if self.is_clean:
-            return len(line) + 2 - 2 * line.count(b"=") - line.endswith(b"=")
-        return len(_decode_line(line)) + (0 if _is_soft(line) else 2)
-
 
 def decode(encoded: bytes) -> Quoted:
     """Decode a body; linear, never raises."""
     text = a2b_qp(encoded)
-    encoded_starts, text_starts, size = _landmarks(encoded)
     # Whatever is no encoding decodes to more than counting says, never to less.
-    is_clean = size == len(text) and not _has_white_line_ends(encoded)
-    if not is_clean:
-        lines = encoded.split(b"\r\n")
-        decoded = [_decode_line(line) + (b"" if _is_soft(line) else b"\r\n") for line in lines[:-1]]
-        text = b"".join([*decoded, _decode_line(lines[-1])])
-        encoded_starts = list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0))
-        text_starts = list(accumulate(map(len, decoded), initial=0))
-    return Quoted(encoded=encoded, text=text, encoded_starts=encoded_starts, text_starts=text_starts, is_clean=is_clean)
+    if _size(encoded, 0, len(encoded)) == len(text) and not _has_white_line_ends(encoded):
+        return Quoted(encoded=encoded, text=text, starts=None)
+    lines = encoded.split(b"\r\n")
+    decoded = [_decode_line(line) + (b"" if _is_soft(line) else b"\r\n") for line in lines[:-1]]
+    return Quoted(
+        encoded=encoded,
+        text=b"".join([*decoded, _decode_line(lines[-1])]),
+        starts=(
+            list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0)),
+            list(accumulate(map(len, decoded), initial=0)),
+        ),
+    )
 
 
 def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
@@ -158,20 +161,11 @@ def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
     return _soften(encoded) if ends_soft else encoded
 
 
-def _landmarks(encoded: bytes) -> tuple[list[int], list[int], int]:
-    """Count where some lines of a clean body begin, in the body and in the text, and how long the text is."""
-    encoded_starts, text_starts = [0], [0]
-    size = 0
-    position, length = 0, len(encoded)
-    while position < length:
-        line_end = encoded.find(b"\r\n", position + _STRIDE)
-        end = length if line_end < 0 else line_end + 2
-        size += end - position - 2 * encoded.count(b"=", position, end) - encoded.count(b"=\r\n", position, end)
-        position = end
-        if line_end >= 0:
-            encoded_starts.append(end)
-            text_starts.append(size)
-    return encoded_starts, text_starts, size + encoded.endswith(b"=")
+def _size(encoded: bytes, start: int, end: int) -> int:
+    """Count how long the text of whole lines of a clean body is."""
+    escapes, soft = encoded.count(b"=", start, end), encoded.count(b"=\r\n", start, end)
+    ends_soft = end == len(encoded) and encoded.endswith(b"=")
+    return end - start - 2 * escapes - soft + ends_soft
 
 
 def _has_white_line_ends(encoded: bytes) -> bool:
@@ -212,7 +206,8 @@ def _soften(encoded: bytes) -> bytes:
 
 def _is_soft(line: bytes) -> bool:
     line = line.rstrip(b" \t")
-    return line.endswith(b"=") and not line.endswith(b"==")
+    # `==` stands for `=`, and before a soft break too.
+    return line.endswith(b"=") and (len(line) - len(line.rstrip(b"="))) % 2 == 1
 
 
 def _decode_line(line: bytes) -> bytes:

@@ -80,7 +80,9 @@ class SkipReason(StrEnum):
     UNDECODABLE = "undecodable"
     """The bytes of the part are not of its encoding or charset."""
     TOO_LARGE = "too_large"
-    """The text of the part is larger than 1 MiB."""
+    """The text of the part is larger than 1 MiB, or that of all parts so far larger than 2 MiB."""
+    TOO_COMPLEX = "too_complex"
+    """The part has more than 5,000 links, or 20,000 other tags that would have to be looked at."""
 
     # A whole message.
     DKIM_SIGNED = "dkim_signed"
@@ -90,7 +92,7 @@ class SkipReason(StrEnum):
     HEADER_TOO_LARGE = "header_too_large"
     """A header is longer than 128 KB or 1,000 lines."""
     TOO_MANY_PARTS = "too_many_parts"
-    """The message has more than 1,000 parts."""
+    """The message has more than 1,000 parts, or 10,000 lines that begin like a boundary and are none."""
     TOO_DEEP = "too_deep"
     """Parts are nested more than 30 deep."""
     BOUNDARY_TOO_LONG = "boundary_too_long"
