@@ -63,8 +63,8 @@ _MAX_RAW_URL: Final = 32_768  # octets of a value that are decoded; what is long
 _WHOLE: Final = frozenset({b"href", b"ses:tags", b"ses:no-track", b"data-no-track"})
 _PIXEL_PLACES: Final = frozenset({b"body", b"html"})
 _STRIPPED: Final = "".join(map(chr, range(0x21)))  # C0 controls and space, at both ends
+_REFERENCES: Final = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#39;"))
 _DROPPED: Final = str.maketrans("", "", "\t\n\r")
-_ENCODED: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})
 
 
 class HtmlLink(NamedTuple):
@@ -117,7 +117,16 @@ def find(body: bytes, *, charset: str = charsets.DEFAULT, max_steps: int = MAX_S
 
 def quote(url: str) -> bytes:
     """Return the attribute value for a URL, in double quotes: `"http://a/?b&c"` gives `b'"http://a/?b&amp;c"'`."""
-    return b'"%b"' % url.translate(_ENCODED).encode("ascii", "xmlcharrefreplace")
+    return b'"%b"' % encode(url)
+
+
+def encode(url: str) -> bytes:
+    """Return what stands for a URL between quotes of either kind: `"http://a/?b&c"` gives `b"http://a/?b&amp;c"`."""
+    # A tracking URL has none of these; str.translate would take longer than sealing the token.
+    for character, reference in _REFERENCES:
+        if character in url:
+            url = url.replace(character, reference)
+    return url.encode("ascii", "xmlcharrefreplace")
 
 
 @dataclass(slots=True)
@@ -150,6 +159,7 @@ class _Walk:
         self.steps = len(self.trackers) + len(self.hints)
         self.found: list[_Found] = []
         self.open_link: _Found | None = None
+        self.outer_link: _Found | None = None  # the one that was open where the comment began
         self.removals: list[Span] = []
         self.open_trackers: list[Span] = []
         self.foreign = b""  # b"svg" or b"math" while in one
@@ -235,7 +245,7 @@ class _Walk:
             text = visible_text(body, self.low, tag, found.text_end, codec)
         start, end = found.href
         is_cut = end - start > _MAX_RAW_URL
-        url = htmlattributes.value(body, (start, start + _MAX_RAW_URL) if is_cut else found.href, codec)
+        url = htmlattributes.url(body, (start, start + _MAX_RAW_URL) if is_cut else found.href, codec)
         if not url.isprintable():
             url = url.translate(_DROPPED)
         return HtmlLink(
@@ -272,11 +282,13 @@ class _Walk:
             return 0
         self._settle_trackers(pos, condition.end())
         self.end, self.comment_end = last, end
+        self.outer_link, self.open_link = self.open_link, None
         return condition.end()
 
     def _leave_comment(self) -> int:
         self._settle_trackers(self.end, self.comment_end)
         self._close_link(self.end)
+        self.open_link = self.outer_link  # a comment ends nothing around it
         self.foreign = b""
         pos, self.end, self.comment_end = self.comment_end, len(self.low), 0
         return pos

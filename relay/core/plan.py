@@ -9,7 +9,7 @@ Theory:
     are wrapped: HTML first, in the order of the message, then text, as SES does; with the cap, the text goes first.
     A button drawn for Outlook (VML) and the anchor that other programs show in its place are one link.
 
-Limits: MAX_TEXT_BYTES; `html.MAX_STEPS`; `tracker.contract.token.MAX_URL_BYTES` of a URL.
+Limits: MAX_TEXT_BYTES; `html.MAX_STEPS`; `text.MAX_ADDRESSES`; `tracker.contract.token.MAX_URL_BYTES` of a URL.
 """
 
 import re
@@ -145,6 +145,7 @@ class _Planner:
     position: int = 0  # of the next link
     text_bytes: int = 0  # of all parts so far
     steps: int = html.MAX_STEPS  # that are left
+    addresses: int = text.MAX_ADDRESSES  # that are left
 
     def open(self, message: bytes, part: Part) -> OpenBody | None:
         """Decode a part for scanning; None, with a skip, where that cannot be done without doubt."""
@@ -181,7 +182,17 @@ class _Planner:
         """Plan the links of every text part; a URL that was opted out in HTML is left there too."""
         for body in opened:
             part = body.part
-            scan = text.find(body.text, charset=body.charset, flowed=part.is_flowed, delsp=part.has_delsp)
+            scan = text.find(
+                body.text,
+                charset=body.charset,
+                flowed=part.is_flowed,
+                delsp=part.has_delsp,
+                max_addresses=self.addresses,
+            )
+            self.addresses = max(self.addresses - scan.addresses, 0)
+            if scan.is_too_complex:
+                self._leave(part, SkipReason.TOO_COMPLEX)
+                continue
             body.splices += [Splice(*span) for span in (*scan.open_trackers, *scan.removals)]
             if not self.options.text_links:
                 continue
@@ -200,6 +211,7 @@ class _Planner:
 
     def _wrap_html(self, body: OpenBody, found: Sequence[html.HtmlLink]) -> None:
         twins = _twins(found)
+        opt_outs = {twins.get(number, number): link.opt_out for number, link in enumerate(found) if link.opt_out}
         indices: dict[int, int | None] = {}
         for number, link in enumerate(found):
             shown_number = twins.get(number, number)
@@ -210,12 +222,12 @@ class _Planner:
                     url=shown.url,
                     text=shown.text,
                     tags=shown.tags,
-                    left=shown.opt_out or link.opt_out or (SkipReason.TOO_LONG if shown.is_cut else None),
+                    left=opt_outs.get(shown_number) or (SkipReason.TOO_LONG if shown.is_cut else None),
                 )
                 indices[shown_number] = self._add(body, candidate)
             index = indices[shown_number]
             if index is not None:
-                body.splices.append(Splice(*link.value, (Slot(SlotKind.HTML_LINK, index),)))
+                body.splices.append(_value_splice(body.text, link.value, Slot(SlotKind.HTML_LINK, index)))
         self.position += len(found)
 
     def _add(self, body: OpenBody, candidate: _Candidate) -> int | None:
@@ -280,9 +292,19 @@ def _pixel(scan: html.HtmlScan) -> Slot:
     return Slot(SlotKind.XHTML_PIXEL if scan.is_xhtml else SlotKind.PIXEL)
 
 
+def _value_splice(text: bytes, value: Span, slot: Slot) -> Splice:
+    """Replace the value of an attribute within the quotes that it has; in double quotes where it has none."""
+    start, end = value
+    if text.startswith((b'"', b"'"), start, end):
+        return Splice(start + 1, end - 1, (slot,))
+    return Splice(start, end, (b'"', slot, b'"'))
+
+
 def _twins(found: Sequence[html.HtmlLink]) -> dict[int, int]:
     """Pair each VML link with the anchor of the same URL: the next one, else the last before it."""
     twins: dict[int, int] = {}
+    if not any(":" in link.tag for link in found):
+        return twins
     for numbers in (range(len(found)), range(len(found) - 1, -1, -1)):  # the second pass, backwards, wins
         anchors: dict[str, int] = {}
         for number in numbers:

@@ -124,14 +124,19 @@ class Quoted:
 
     def _line_from(self, start: int, at: int) -> _Line:
         """Return the line that begins at `start` of the body and `at` of the text."""
-        end = self.encoded.find(b"\r\n", start)
+        encoded = self.encoded
+        end = encoded.find(b"\r\n", start)
         is_last = end < 0
-        end = len(self.encoded) if is_last else end
-        line = self.encoded[start:end]
-        text_end = at + len(_decode_line(line))
-        is_soft = _is_soft(line)
+        end = len(encoded) if is_last else end
+        if self.starts is None:
+            is_soft = encoded.endswith(b"=", start, end)
+            text_end = at + end - start - 2 * encoded.count(b"=", start, end) + is_soft
+        else:
+            line = encoded[start:end]
+            is_soft = _is_soft(line)
+            text_end = at + len(_decode_line(line))
         following = text_end + (1 if is_last else 0 if is_soft else 2)
-        return _Line(encoded=(start, end), text=(at, text_end), following=following, is_soft=is_soft)
+        return _Line((start, end), (at, text_end), following, is_soft)
 
 
 def decode(encoded: bytes) -> Quoted:

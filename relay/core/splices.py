@@ -6,6 +6,7 @@ The vocabulary that `plan`, `render` and the encodings share.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 Span = tuple[int, int]
 
@@ -14,7 +15,7 @@ class SlotKind(Enum):
     """What a slot is filled with."""
 
     HTML_LINK = "html_link"
-    """The URL of a link as an attribute value, with its quotes."""
+    """The URL of a link as an attribute value, without quotes."""
     TEXT_LINK = "text_link"
     """The URL of a link as it is."""
     PIXEL = "pixel"
@@ -34,8 +35,7 @@ class Slot:
 Piece = bytes | Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Splice:
+class Splice(NamedTuple):
     """`body[start:end]` gives way to `pieces`; none of them where something is only removed."""
 
     start: int

@@ -4,6 +4,7 @@ import pytest
 
 from relay.core import html
 from relay.core.openelements import MAX_OPEN, OpenElements
+from tests.growth import is_linear
 
 
 def _opted_out(body: str) -> list[bool]:
@@ -32,6 +33,23 @@ def _without_removals(body: str) -> str:
         "disable-tracking=true",
         "disable-tracking",
         "mc:disable-tracking",
+        "mc:disable-tracking=true",
+        "data-msys-clicktrack=0",
+        "data-msys-clicktrack",
+        "DATA-MSYS-CLICKTRACK=' 0 '",
+        "mautic:disable-tracking",
+        'mautic:disable-tracking="true"',
+        'data-mautic-disable-tracking="true"',
+        "mb_dontconvertlink",
+        "MB_DontConvertLink",
+        'HsTracking="false"',
+        'autotrack="false"',
+        'ecm:tracking="false"',
+        "konvey-notrack",
+        "class=untracked",
+        'class="button untracked"',
+        "class='mktNoTrack\tbutton'",
+        'class="inf-track-no"',
     ],
 )
 def test_the_opt_out_of_every_vendor_is_honoured(attribute: str) -> None:
@@ -51,6 +69,17 @@ def test_the_opt_out_of_every_vendor_is_honoured(attribute: str) -> None:
         "data-no-tracking",
         'title="ses:no-track data-no-track clicktracking=off"',
         "clicktracking=on clicktracking=off",
+        "clicktracking",
+        "data-mautic-disable-tracking=false",
+        'HsTracking="true"',
+        "autotrack",
+        "ecm:tracking=true",
+        'class="not-untracked untracked2 mktNoTracks mktNoTok"',
+        'class="inf-track-12"',
+        "class=a class=untracked",
+        'id="untracked"',
+        'data-class="untracked"',
+        'data-href="x" title=mb_dontconvertlink',
     ],
 )
 def test_what_is_no_opt_out_does_not_count(attribute: str) -> None:
@@ -131,6 +160,27 @@ def test_our_attributes_leave_and_their_neighbours_stay_what_they_are(body: str,
 
 
 @pytest.mark.parametrize(
+    ("body", "left", "opted_out"),
+    [
+        ("<a href=https+notrack://a.example/>", "<a href=https://a.example/>", True),
+        ("<a href=' HTTP+NoTrack://a.example/'>", "<a href=' HTTP://a.example/'>", True),
+        ('<area href="\nhttps+notrack://u:p@a.example/">', '<area href="\nhttps://u:p@a.example/">', True),
+        ("<a href='https://a.example/?https+notrack://b.example/'>", None, False),
+        ("<a href=ftp+notrack://a.example/>", None, False),
+        ("<a href=https+notrack:a.example>", None, False),
+        ("<a href=xhttps+notrack://a.example/>", None, False),
+        ("<a title=https+notrack://b.example/ href=https://a.example/>", None, False),
+        ("<a href=x href=https+notrack://a.example/>", None, False),
+    ],
+)
+def test_an_opt_out_in_the_scheme_leaves_it(body: str, left: str | None, *, opted_out: bool) -> None:
+    """Postal's `https+notrack://` is no scheme that a program knows; what is left of it is the author's URL."""
+    assert _opted_out(body) == [opted_out]
+    assert _without_removals(body) == (left or body)
+    assert html.find(body.encode()).links[0].url == html.find((left or body).encode()).links[0].url
+
+
+@pytest.mark.parametrize(
     ("value", "tags"),
     [
         ("product:book", (("product", "book"),)),
@@ -155,7 +205,7 @@ def test_link_tags_are_bounded() -> None:
 
 
 def test_a_tracker_placeholder_counts_in_text_only() -> None:
-    """One within Outlook's comment is removed: it can show no pixel, and must not show braces. Others are nobody's."""
+    """One in Outlook's comment or in a quoted value is removed: nobody must see its braces. Others are nobody's."""
     name = "{{ses:openTracker}}"
     body = (
         f"{name}<p title='{name}'><!-- {name} --><style>{name}</style><!--[if mso]>{name}<![endif]-->"
@@ -169,4 +219,26 @@ def test_a_tracker_placeholder_counts_in_text_only() -> None:
         body.index(f">{name}</a>") + 1,
         body.rindex(name),
     ]
-    assert [start for start, _ in scan.removals] == [body.index(f"mso]>{name}") + 5]
+    assert [start for start, _ in scan.removals] == [
+        body.index(f"'{name}'") + 1,
+        body.index(f"mso]>{name}") + 5,
+    ]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"no-track ",
+        b"<a href=x class=untracked>",
+        b"<p class=untracked>",
+        b"<a ses:no-track data-no-track ",
+        b"<a ses:tags='a:b;' href=x>",
+        b"mb_dontconvertlink<",
+        b"https+notrack://",
+    ],
+)
+def test_names_of_opt_outs_are_found_in_linear_time(unit: bytes) -> None:
+    """Each of them asks for a closer look, so that thousands of them must not ask for thousands of looks at all."""
+    assert is_linear(lambda size: html.find(unit * (size // len(unit))), 20_000)
+    value = b"<a href=x ses:tags='%b' class='%b'>"
+    assert is_linear(lambda size: html.find(value % (b"a:b;" * (size // 4), b"untracked " * (size // 10))), 20_000)

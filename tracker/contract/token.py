@@ -50,13 +50,14 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from enum import Enum
+from enum import IntEnum
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
 
 from tracker.contract.errors import KeysError, TokenError
 from tracker.contract.ids import CopyId, MessageId
@@ -82,22 +83,21 @@ MAX_URL_BYTES: Final = MAX_TOKEN_CHARACTERS * 3 // 4 - _HEADER.size - _SIV_BYTES
 MAX_LINK_INDEX: Final = 0xFFFF
 
 
-class Purpose(Enum):
+class Purpose(IntEnum):
     """What a token is for; the value is the byte in its header and the letter in the URL's path."""
 
     OPEN = ord("i")
     CLICK = ord("l")
 
 
-class BodyPart(Enum):
+class BodyPart(IntEnum):
     """The part of a message that a link stands in; the value is the byte in the token."""
 
     HTML = 0
     TEXT = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkPayload:
+class LinkPayload(Struct, frozen=True, kw_only=True):
     """Where a link of a copy leads: `index` counts the links of the message, `url` is the author's, to the letter."""
 
     index: int
@@ -105,8 +105,7 @@ class LinkPayload:
     url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenPayload:
+class TokenPayload(Struct, frozen=True, kw_only=True):
     """What a token says; `link` is None for a pixel."""
 
     copy: CopyId
@@ -172,7 +171,7 @@ class TokenKeys:
         if cipher is None:
             raise KeysError(f"there is no key {key_id} in the keys file")
         plain = _pack(payload)
-        header = _HEADER.pack(VERSION, key_id, payload.purpose.value, _SIV_BYTES + len(plain))
+        header = _HEADER.pack(VERSION, key_id, payload.purpose, _SIV_BYTES + len(plain))
         return _encode(header + cipher.encrypt(plain, [header])).decode("ascii")
 
     def read(self, text: str, purpose: Purpose) -> TokenPayload:
@@ -248,7 +247,7 @@ def _pack(payload: TokenPayload) -> bytes:
         raise TokenError("the URL is not Unicode text") from error
     if not 0 < len(url) <= MAX_URL_BYTES or not 0 <= link.index <= MAX_LINK_INDEX:
         raise TokenError("the URL or its index cannot be sealed")
-    fixed = _LINK.pack(flags, payload.copy.message.raw, payload.copy.suffix, day, link.index, link.part.value)
+    fixed = _LINK.pack(flags, payload.copy.message.raw, payload.copy.suffix, day, link.index, link.part)
     return fixed + url
 
 
