@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core import text
+from relay.core import plan, text
 from relay.core.reasons import SkipReason
+from tests.growth import is_linear
+from tests.unit.rewriting import joined, mail, options, reasons, text_mail
 
 
 def _urls(body: str, *, flowed: bool = False, delsp: bool = False) -> list[str]:
@@ -58,6 +60,38 @@ def _urls(body: str, *, flowed: bool = False, delsp: bool = False) -> list[str]:
         ("https://a.example/b…", "https://a.example/b"),
         ("https://a.example/b\u00a0c", "https://a.example/b"),
         ("view-source:https://a.example/b", "https://a.example/b"),
+        ("(https://a.example/b)und", "https://a.example/b"),
+        ("(参见https://a.example/b)继续", "https://a.example/b"),
+        ("[url=https://a.example/b]t[/url]", "https://a.example/b"),
+        ("https://a.example/?q=:)&x=1", "https://a.example/?q=:)&x=1"),
+        ("(on a line before\r\nhttps://a.example/b)c", "https://a.example/b)c"),
+        ("|https://a.example/b|c|", "https://a.example/b"),
+        ("https://a.example/?x=1|2", "https://a.example/?x=1|2"),
+        ("'https://a.example/b', 'c'", "https://a.example/b"),
+        ("'https://a.example/b','c'", "https://a.example/b"),
+        ("‘https://a.example/b’)c", "https://a.example/b"),
+        ("it's https://a.example/b's", "https://a.example/b's"),
+        ("~~https://a.example/b~~", "https://a.example/b"),
+        ("_https://a.example/b_", "https://a.example/b_"),
+        ("https://a.example/b🔥👍🏽!", "https://a.example/b"),
+        ("https://a.example/b👩\u200d💻", "https://a.example/b"),
+        ("https://a.example/b❤\ufe0f", "https://a.example/b"),
+        ("https://a.example/👩\u200d💻", "https://a.example/👩\u200d💻"),
+        ("https://a.example/b→c", "https://a.example/b→c"),
+        ("https://a.example/می\u200cخواهم", "https://a.example/می\u200cخواهم"),
+        ("https://a.example/b\u200c\u00ad\u034f", "https://a.example/b"),
+        ("https://a.example/b\u061c", "https://a.example/b"),
+        ("https://a.example/b—", "https://a.example/b"),
+        ("https://a.example/a–b", "https://a.example/a–b"),
+        ("https://a.example/b۔", "https://a.example/b"),
+        ("https://a.example/100€", "https://a.example/100€"),
+        ("-https://a.example/b", "https://a.example/b"),
+        ("1.https://a.example/b", "https://a.example/b"),
+        ("Look.https://a.example/b", "https://a.example/b"),
+        ("here-HTTPS://a.example/b", "HTTPS://a.example/b"),
+        ("Mailto:https://a.example/b", "https://a.example/b"),
+        ("https://a.example/?u=https://b.example/", "https://a.example/?u=https://b.example/"),
+        ("<<https://a.example/b>>", "https://a.example/b"),
     ],
 )
 def test_a_url_is_delimited_as_a_reader_would(body: str, url: str) -> None:
@@ -72,6 +106,39 @@ def test_a_url_is_delimited_as_a_reader_would(body: str, url: str) -> None:
 def test_what_is_no_url_is_not_found(body: str) -> None:
     """Nothing is guessed."""
     assert text.find(body.encode()).links == ()
+
+
+@pytest.mark.parametrize(
+    "body, addresses",
+    [
+        ("ftp://a.example/b.", ["ftp://a.example/b"]),
+        ("shop://open?u=https://a.example/b", ["shop://open?u=https://a.example/b"]),
+        ("git+https://a.example/b herehttps://a.example", ["git+https://a.example/b", "herehttps://a.example"]),
+        ("mailto:a@a.example?body=https://a.example/b", ["mailto:a@a.example?body=https://a.example/b"]),
+        ("x" * 40 + "https://a.example", ["x" * 27 + "https://a.example"]),
+        ("a:// :// ://a 1://a", []),
+    ],
+)
+def test_an_address_of_another_scheme_is_left_whole(body: str, addresses: list[str]) -> None:
+    """RFC 3986 §3.1: a URL inside of it is its parameter; wrapped, an app would get another."""
+    scan = text.find(body.encode())
+
+    assert (scan.links, [entry[1:] for entry in scan.left]) == ((), [(url, SkipReason.SCHEME) for url in addresses])
+
+
+@pytest.mark.parametrize(
+    "body, urls",
+    [
+        ("[https://a.example](https://b.example)", ["https://a.example", "https://b.example"]),
+        ("[www.a.example](https://b.example)", ["https://b.example"]),
+        ("(https://a.example)(https://b.example)", ["https://a.example", "https://b.example"]),
+        ("|https://a.example|https://b.example|", ["https://a.example", "https://b.example"]),
+        ("'https://a.example','https://b.example'", ["https://a.example", "https://b.example"]),
+    ],
+)
+def test_links_without_a_space_between_them_are_two(body: str, urls: list[str]) -> None:
+    """What ends a URL may be followed by another one."""
+    assert _urls(body) == urls
 
 
 def test_a_deleted_space_joins_a_url_over_a_soft_break() -> None:
@@ -112,14 +179,36 @@ def test_a_placeholder_with_a_space_in_it_does_not_cut_the_url(body: str, url: s
     assert (scan.links, [entry[1:] for entry in scan.left]) == ((), [(url, SkipReason.PLACEHOLDER)])
 
 
+def test_brackets_that_are_no_open_placeholder_are_judged_as_any_url() -> None:
+    """Whether a closed one is a placeholder is for the rules to say: it may be a list of JSON."""
+    urls = ["https://a.example/?x=[[1,2],[3,4]]", "https://a.example/{{name}}"]
+
+    assert _urls(" ".join(urls)) == urls
+
+
 def test_the_line_behind_a_folded_url_is_not_quoted() -> None:
     """Its `>` closes the bracket; what follows in the line is the author's."""
     assert _urls("<https://a.example/\r\n> and https://b.example/") == ["https://a.example/", "https://b.example/"]
 
 
+def test_the_line_behind_a_folded_url_of_a_quotation_is_quoted() -> None:
+    """Its `>` quotes; it closes no bracket of ours."""
+    body = "> <https://a.example/\r\n> b> https://c.example/\r\nhttps://d.example/"
+
+    assert _urls(body) == ["https://d.example/"]
+
+
+def test_a_bracket_that_is_open_ends_a_url_behind_a_soft_break_too() -> None:
+    """The two pieces are one URL."""
+    body = "(https://a.example/x_(y) \r\n/b)c https://d.example"
+
+    assert _urls(body, flowed=True, delsp=True) == ["https://a.example/x_(y)/b", "https://d.example"]
+
+
 def test_a_signature_separator_continues_no_url() -> None:
     """RFC 3676 §4.3: the line `-- ` is never joined to the one before."""
-    assert _urls("https://a.example/b \r\n-- \r\nAna", flowed=True, delsp=True) == ["https://a.example/b"]
+    for end in ("\r\nAna", "", "\r\n"):
+        assert _urls("https://a.example/b \r\n-- " + end, flowed=True, delsp=True) == ["https://a.example/b"]
     assert _urls("https://a.example/b \r\n c. \r\n", flowed=True, delsp=True) == ["https://a.example/bc"]
     assert _urls("https://a.example/b \r\n> c \r\n", flowed=True, delsp=True) == ["https://a.example/b"]
 
@@ -189,6 +278,13 @@ _PIECES = st.sampled_from(
         "。",
         "[[data-msys-clicktrack=",
         "{{ses:openTracker}}",
+        "ftp://",
+        "'",
+        "|",
+        "[",
+        "]",
+        "🔥",
+        "\u200d",
         "x",
     ]
 )
@@ -214,7 +310,56 @@ def test_any_bytes_are_read_without_an_exception(body: bytes, charset: str) -> N
     text.find(b"https://" + body + b" <http://" + body, charset=charset, flowed=True, delsp=True)
 
 
-@pytest.mark.parametrize("piece", [b"http://", b"<http://", b"https://a.example/ \r\n", b"(", b"www.", b"<"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"http://",
+        b"<http://",
+        b"<https://a\n",
+        b"https://a.example/ \r\n",
+        b"(",
+        b")",
+        b"(http://a)",
+        b"(http://",
+        b"[http://a](www.b.example)",
+        b"|http://a",
+        b"'http://a',",
+        b"www.",
+        b"@www.",
+        b"://",
+        b"a",
+        b"mailto:",
+        b"<",
+        b"http://a.",
+        "http://a🔥".encode(),
+        "\u200d🔥".encode(),
+        b"http://a[[data-msys-clicktrack=",
+        b"> http://a\n",
+        b"-- \n",
+        b"{{",
+        b"*|x|*",
+        b" \r\n",
+    ],
+)
 def test_the_work_grows_with_the_body(piece: bytes) -> None:
-    """A megabyte of the same again takes no more than its share: quadratic work would not end within the time limit."""
-    text.find(b"https://a" + piece * (1_000_000 // len(piece)), flowed=True, delsp=True)
+    """Whatever is repeated; a piece that is looked at again from each of its places would be quadratic."""
+
+    def find(size: int) -> None:
+        body = b"https://a" + piece * (size // len(piece))
+        text.find(body, flowed=True, delsp=True, max_addresses=size)
+
+    assert is_linear(find, 20_000)
+
+
+@pytest.mark.parametrize("piece", ["http://a ", "www.a.b ", "mailto:a ", "{{ses:openTracker}}"])
+def test_a_part_with_too_many_addresses_is_left(piece: str) -> None:
+    """A megabyte of them would take seconds; the limit is one for all parts of a message."""
+    most = text.find((piece * text.MAX_ADDRESSES).encode())
+    made = plan.make(text_mail(piece * (text.MAX_ADDRESSES + 1) + "\n"), options())
+    parts = "\n".join(["--b", "", piece * (text.MAX_ADDRESSES - 1), "--b", "", f"{piece} {piece}", "--b--", ""])
+    several = plan.make(mail(f"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n{parts}"), options())
+
+    assert (most.addresses, most.is_too_complex) == (text.MAX_ADDRESSES, False)
+    assert reasons(made) == {"1": "too_complex"}
+    assert joined(made) == made.message
+    assert reasons(several) == {"2": "too_complex"}
