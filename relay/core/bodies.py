@@ -45,7 +45,8 @@ class SplicedQuoted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reencoded:
-    """A body that is encoded again as a whole: base64, or a charset that must be decoded (`codec`; else None).
+    """A body that is encoded again as a whole: base64, quoted-printable with lines over 998 octets, or a charset that
+    must be decoded (`codec`; else None).
 
     `line_octets` and `tail` are those of a base64 body.
     """
@@ -139,17 +140,27 @@ def close(body: OpenBody) -> PartEdit | None:
     )
 
 
+def has_long_line(body: bytes) -> bool:
+    """Say whether a line is beyond 998 octets: read in leaps of as many, from one line end to the last within reach."""
+    position = 0
+    while len(body) - position > MAX_LINE_OCTETS:
+        line_end = body.rfind(b"\r\n", position, position + MAX_LINE_OCTETS + 2)
+        if line_end < 0:
+            return True
+        position = line_end + 2
+    return False
+
+
 def _content(body: OpenBody, found: Sequence[Splice]) -> Content:
-    if body.quoted is not None and body.codec is None:
+    if body.quoted is not None and body.codec is None and not has_long_line(body.quoted.encoded):
         return SplicedQuoted(runs=tuple(body.quoted.runs(found)))
     pieces = splices.cut(body.text, found)
     if body.base64 is not None:
         octets, tail = body.base64.line_octets, body.base64.tail
         return Reencoded(pieces=pieces, codec=body.codec, encoding="base64", line_octets=octets, tail=tail)
-    if body.codec is not None:
+    if body.codec is not None or body.quoted is not None:
         return Reencoded(pieces=pieces, codec=body.codec, encoding=body.part.encoding)
-    is_long = max(map(len, body.text.split(b"\r\n"))) > MAX_LINE_OCTETS
-    return SplicedText(pieces=pieces, lines=tuple(_touched_lines(pieces)), is_long=is_long)
+    return SplicedText(pieces=pieces, lines=tuple(_touched_lines(pieces)), is_long=has_long_line(body.text))
 
 
 def _touched_lines(pieces: Sequence[Piece]) -> list[tuple[int, tuple[Slot, ...]]]:

@@ -5,10 +5,10 @@ plan and the same URLs give the same bytes, so a copy that is tried again is the
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from relay.core import base64_body, html, quoted_printable, transcoding
-from relay.core.bodies import MAX_LINE_OCTETS, PartEdit, Reencoded, SplicedQuoted, SplicedText
+from relay.core.bodies import MAX_LINE_OCTETS, PartEdit, Reencoded, SplicedQuoted, SplicedText, has_long_line
 from relay.core.plan import Link, RewritePlan
 from relay.core.splices import Piece, Slot, SlotKind, Span
 
@@ -48,18 +48,23 @@ def render(plan: RewritePlan, mint: Mint) -> list[Chunk]:
     return chunks
 
 
+_LINKS: Final = (SlotKind.HTML_LINK, SlotKind.TEXT_LINK)
+_PIXEL: Final = -1  # in the place of an index: there is one
+
+
 class _Filler:
-    """Fills slots; each URL of the copy is minted once."""
+    """Fills slots; each URL of the copy is minted once, also for a link that stands in several places."""
 
     def __init__(self, links: tuple[Link, ...], mint: Mint) -> None:
         self._links = links
         self._mint = mint
-        self._filled: dict[Slot, bytes] = {}
+        self._filled: dict[int, bytes] = {}  # by index of the link
 
     def __call__(self, slot: Slot) -> bytes:
-        filled = self._filled.get(slot)
+        key = slot.index if slot.kind in _LINKS else _PIXEL
+        filled = self._filled.get(key)
         if filled is None:
-            filled = self._filled[slot] = self._make(slot)
+            filled = self._filled[key] = self._make(slot)
         return filled
 
     def join(self, pieces: Iterable[Piece]) -> bytes:
@@ -68,7 +73,7 @@ class _Filler:
     def _make(self, slot: Slot) -> bytes:
         match slot.kind:
             case SlotKind.HTML_LINK:
-                return html.quote(self._mint.link_url(self._links[slot.index]))
+                return html.encode(self._mint.link_url(self._links[slot.index]))
             case SlotKind.TEXT_LINK:
                 return self._mint.link_url(self._links[slot.index]).encode("ascii")
             case SlotKind.PIXEL:
@@ -113,9 +118,18 @@ def _reencode(edit: PartEdit, content: Reencoded, raw: bytes) -> Iterator[tuple[
     if content.encoding == "base64":
         yield edit.body, [base64_body.encode(raw, line_octets=content.line_octets), content.tail]
     elif content.encoding == "quoted-printable":
-        yield edit.body, [quoted_printable.encode(raw)]
-    elif max(map(len, raw.split(b"\r\n"))) <= MAX_LINE_OCTETS:
-        yield edit.body, [raw]
-    else:
+        yield edit.body, [_quoted(raw, content.codec)]
+    elif has_long_line(raw):
         yield edit.encoding_field, [edit.quoted_field]
         yield edit.body, [quoted_printable.encode(raw)]
+    else:
+        yield edit.body, [raw]
+
+
+def _quoted(raw: bytes, codec: str | None) -> bytes:
+    """Encode; CR and LF that are no line end are encoded as well (RFC 2045 §6.7, rule 4)."""
+    if codec is None or transcoding.has_line_ends(codec) or b"\r\n" not in raw:
+        return quoted_printable.encode(raw)
+    *before, last = raw.split(b"\r\n")
+    lines = [quoted_printable.encode(line, ends_soft=True) + b"\r\n=0D=0A=\r\n" for line in before]
+    return b"".join([*lines, quoted_printable.encode(last)])

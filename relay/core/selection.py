@@ -3,6 +3,9 @@
 Signed and encrypted mail, reports, attachments and whatever is no plain text or HTML keep every byte. Where a part
 might be a document rather than a body (a text file that is shown inline), it is a body only if there is no other.
 
+A message that answers another by itself is left too; the fields that said so before Auto-Submitted was standardised
+count as well. `Precedence: bulk` does not: every newsletter has it, and a bounce has the null sender.
+
 Standards: RFC 1847 (signed, encrypted), RFC 2387 §3.2 (related: the root), RFC 3462 (report), RFC 3834 §5
 (Auto-Submitted), RFC 6376, RFC 8617 (signatures over the body), RFC 8551 §3 (S/MIME).
 """
@@ -10,6 +13,7 @@ Standards: RFC 1847 (signed, encrypted), RFC 2387 §3.2 (related: the root), RFC
 from dataclasses import dataclass
 from typing import Final
 
+from relay.core.headers import HeaderBlock
 from relay.core.mime import Part
 from relay.core.reasons import SkipReason
 
@@ -26,7 +30,13 @@ _LEFT_TYPES: Final = {
     "text/calendar": SkipReason.CALENDAR,
     "text/x-amp-html": SkipReason.AMP,
 }
+_SIGNATURE_TYPES: Final = frozenset(
+    {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
+)
 _EDITABLE: Final = frozenset({"text/html", "text/plain"})
+_ID_BRACKETS: Final = " \t<>"  # some programs forget them in `start`
+_AUTO_REPLIES: Final = ("X-Autoreply", "X-Autorespond")
+_AUTO_PRECEDENCES: Final = frozenset({"auto_reply", "auto-reply"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +56,7 @@ def select(root: Part) -> Selection | SkipReason:
     """Sort the parts of a message, or say why nothing of it may be touched."""
     if any(root.header.has(name) for name in _SIGNATURES):
         return SkipReason.DKIM_SIGNED
-    if any(value.partition(";")[0].strip().lower() != "no" for value in root.header.values("Auto-Submitted")):
+    if _is_automatic(root.header):
         return SkipReason.AUTO_SUBMITTED
     if not root.header.is_sound:
         return SkipReason.MALFORMED_HEADER
@@ -76,6 +86,9 @@ def _sort(part: Part, bodies: list[Part], documents: list[Part], left: list[tupl
                 _sort(child, bodies, documents, left)
             else:
                 left.append((child, _reason_to_leave(child) or SkipReason.RELATED_PART))
+    elif any(child.type in _SIGNATURE_TYPES for child in part.children):
+        # Some programs sign so, and some gateways turn multipart/signed into that.
+        left += [(child, _reason_to_leave(child) or SkipReason.SIGNED) for child in part.children]
     elif part.is_multipart:
         for child in part.children:
             _sort(child, bodies, documents, left)
@@ -98,10 +111,18 @@ def _reason_to_leave(part: Part) -> SkipReason | None:
     return _LEFT_TYPES.get(part.type, default)
 
 
+def _is_automatic(header: HeaderBlock) -> bool:
+    if any(value.partition(";")[0].strip().lower() != "no" for value in header.values("Auto-Submitted")):
+        return True
+    if any(value.lower() != "no" for name in _AUTO_REPLIES for value in header.values(name)):
+        return True
+    return any(value.lower() in _AUTO_PRECEDENCES for value in header.values("Precedence"))
+
+
 def _related_root(part: Part) -> Part | None:
-    start = part.parameters.get("start", "").strip()
+    start = part.parameters.get("start", "").strip(_ID_BRACKETS)
     for child in part.children:
-        if start and start in (value.strip() for value in child.header.values("Content-ID")):
+        if start and start in (value.strip(_ID_BRACKETS) for value in child.header.values("Content-ID")):
             return child
     return part.children[0] if part.children else None
 

@@ -88,6 +88,9 @@ def test_a_file_shown_inline_is_a_body_if_there_is_no_other(part: str) -> None:
         ("DKIM-Signature: v=1; d=shop.example\n", SkipReason.DKIM_SIGNED),
         ("ARC-Seal: i=1\n", SkipReason.DKIM_SIGNED),
         ("Auto-Submitted: auto-replied; owner-email=a@b.example\n", SkipReason.AUTO_SUBMITTED),
+        ("X-Autoreply: yes\n", SkipReason.AUTO_SUBMITTED),
+        ("X-Autorespond: Away\n", SkipReason.AUTO_SUBMITTED),
+        ("Precedence: auto_reply\n", SkipReason.AUTO_SUBMITTED),
         ("no field\n", SkipReason.MALFORMED_HEADER),
         ("X: " + "y" * 200_000 + "\n", SkipReason.HEADER_TOO_LARGE),
     ],
@@ -100,9 +103,10 @@ def test_some_messages_keep_every_byte(header: str, reason: SkipReason) -> None:
     assert joined(made) == message
 
 
-def test_a_message_that_says_it_is_no_answer_is_tracked() -> None:
-    """RFC 3834 §5: `Auto-Submitted: no` is what a person sends."""
-    assert len(plan.make(html_mail(_LINK, "Auto-Submitted: No"), options()).links) == 1
+@pytest.mark.parametrize("field", ["Auto-Submitted: No", "X-Autoreply: no", "Precedence: bulk", "Precedence: list"])
+def test_a_message_that_is_no_answer_is_tracked(field: str) -> None:
+    """RFC 3834 §5: `Auto-Submitted: no` is what a person sends; every newsletter is bulk."""
+    assert len(plan.make(html_mail(_LINK, field), options()).links) == 1
 
 
 def test_what_must_be_left_is_left_whatever_the_options_say() -> None:
@@ -111,9 +115,9 @@ def test_what_must_be_left_is_left_whatever_the_options_say() -> None:
     assert (made.reason, made.parts) == (SkipReason.AUTO_SUBMITTED, ())
 
 
-@pytest.mark.parametrize("start", ["", '; start="<root@x>"'])
+@pytest.mark.parametrize("start", ["", '; start="<root@x>"', "; start=root@x", '; start=" root@x "'])
 def test_only_the_root_of_a_related_is_edited(start: str) -> None:
-    """RFC 2387 §3.2: the part that `start` names, else the first; the others are its resources."""
+    """RFC 2387 §3.2: the part that `start` names, also without brackets, else the first; the others are resources."""
     first = _html(_LINK, "Content-ID: <first@x>")
     named = _html(_LINK, "Content-ID: <root@x>")
     message = mail(

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import codecs
 import quopri
 from email import message_from_bytes
 
@@ -10,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay import witness
-from relay.core import plan, quoted_printable, render
-from relay.core.bodies import MAX_LINE_OCTETS
+from relay.core import plan, quoted_printable, render, transcoding
+from relay.core.bodies import MAX_LINE_OCTETS, has_long_line
 from relay.core.plan import RewritePlan
 from tests.growth import is_linear
-from tests.unit.rewriting import NOTHING, FixedMint, copy_of, html_mail, joined, mail, options
+from tests.unit.rewriting import NOTHING, FixedMint, copy_of, html_mail, joined, mail, options, reasons
 
 _LINK = '<a href="https://shop.example/a?b=1&amp;c=2">a</a>'
 _ENCODINGS = ["7bit", "8bit", "binary", "quoted-printable", "base64"]
@@ -37,8 +38,9 @@ def _body(message: bytes) -> bytes:
     return payload
 
 
-def _agreed(message: bytes, chosen: plan.RewriteOptions, mint: FixedMint) -> tuple[RewritePlan, bytes]:
+def _agreed(message: bytes, chosen: plan.RewriteOptions, mint: FixedMint | None = None) -> tuple[RewritePlan, bytes]:
     """Plan, render, and let the witness and a second pass look at it."""
+    mint = mint or FixedMint()
     made = plan.make(message, chosen)
     copy = joined(made, mint)
     assert witness.check(message, copy, made, mint) == []
@@ -87,6 +89,32 @@ def test_lines_that_were_too_long_are_broken_in_a_part_that_is_edited_anyway() -
     assert copy_of(html_mail("x" * 2000), options(opens=False)) == html_mail("x" * 2000)
 
 
+@given(st.lists(st.sampled_from([0, 1, 2, 300, 996, 997, 998, 999, 1000, 1001, 2500]), max_size=8), st.booleans())
+def test_a_line_over_998_octets_is_seen_wherever_it_stands(lengths: list[int], ends: bool) -> None:
+    """The leaps from line end to line end miss none, and take none for longer than it is."""
+    body = b"\r\n".join([b"x" * length for length in lengths]) + b"\r\n" * ends
+    assert has_long_line(body) == any(length > MAX_LINE_OCTETS for length in lengths)
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "iso-2022-jp"])
+@pytest.mark.parametrize("encoding", _ENCODINGS)
+@pytest.mark.parametrize("body", ["{long}\r\n{link}\r\n", "{link}\r\n{long}", "{link}{long}", "<p>\r\n{long}"])
+def test_no_line_of_an_edited_part_is_too_long(body: str, encoding: str, charset: str) -> None:
+    """RFC 5322 §2.1.1, in whatever form the part came: also unfolded quoted-printable and base64."""
+    text = body.format(link=_LINK, long="表" * 90 + "x" * 990)
+    if encoding in {"quoted-printable", "base64"}:
+        raw = text.encode(charset)
+        encoded = binascii.b2a_base64(raw, newline=False) if encoding == "base64" else raw.replace(b"=", b"=3D")
+        message = _encoded("7bit", encoded, charset=charset).replace(b"7bit", encoding.encode())
+    else:
+        message = _encoded(encoding, text.encode(charset), charset=charset)
+    assert max(map(len, message.split(b"\r\n"))) > MAX_LINE_OCTETS
+    made, copy = _agreed(message, options())
+    assert made.pixel
+    assert max(map(len, copy.split(b"\r\n"))) <= MAX_LINE_OCTETS
+    assert text.partition(_LINK)[0] in _body(copy).decode(charset)
+
+
 @pytest.mark.parametrize("encoding", ["quoted-printable", "base64"])
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16le", "utf-32be", "utf-7"])
 def test_charsets_of_other_bytes_are_decoded_and_encoded_again(charset: str, encoding: str) -> None:
@@ -99,7 +127,7 @@ def test_charsets_of_other_bytes_are_decoded_and_encoded_again(charset: str, enc
 
 
 @pytest.mark.parametrize("type_", ["html", "plain"])
-@pytest.mark.parametrize("charset", ["iso-2022-jp", "shift_jis", "euc-jp", "gb18030", "hz", "big5"])
+@pytest.mark.parametrize("charset", ["iso-2022-jp", "shift_jis", "euc-jp", "gb18030", "hz", "big5", "johab"])
 def test_east_asian_charsets_are_kept(charset: str, type_: str) -> None:
     """Shift states and second bytes that look like ASCII are no danger to the text around a link."""
     text = "表示 中文 https://shop.example/a 表" if type_ == "plain" else f"<p>表</p>{_LINK}<b>表</b>"
@@ -110,6 +138,57 @@ def test_east_asian_charsets_are_kept(charset: str, type_: str) -> None:
     assert _body(copy).decode(charset) == text.replace("https://shop.example/a?b=1&amp;c=2", url).replace(
         "https://shop.example/a 表", f"{url} 表"
     )
+
+
+@pytest.mark.parametrize(
+    ("charset", "codec"),
+    [
+        ("utf-16", "utf-16be"),
+        ("utf-16", "utf-16le"),
+        ("utf-32", "utf-32be"),
+        ("utf-16", "ascii"),
+        ("utf-16be", "ascii"),
+        ("utf-16le", "ascii"),
+        ("utf-32be", "ascii"),
+    ],
+)
+def test_text_that_is_not_surely_what_its_label_says_is_left(charset: str, codec: str) -> None:
+    """UTF-16 without a mark is read in both orders; ASCII under its label reads as Chinese, and a pixel breaks it."""
+    message = _encoded("base64", (_LINK * 2).encode(codec), charset=charset)
+    made = plan.make(message, options())
+    assert reasons(made) == {"1": "undecodable"}
+    assert joined(made) == message
+
+
+@pytest.mark.parametrize("charset", ["utf-16be", "utf-16le"])
+def test_halves_of_characters_are_no_line_ends(charset: str) -> None:
+    """RFC 2045 §6.7: bytes 0D 0A that are no line end are encoded; the letter here is U+0D0A, or ends and begins so."""
+    text = f"<p>\u0d0a\u0d0a \u0d15\n</p>{_LINK}\u0d0a"
+    encoded = b"".join(b"=%02X" % octet for octet in text.encode(charset))
+    made, copy = _agreed(_encoded("7bit", encoded, charset=charset).replace(b"7bit", b"quoted-printable"), options())
+    url = FixedMint().link_url(made.links[0])
+    assert _body(copy).decode(charset).startswith(text[:-1].replace("https://shop.example/a?b=1&amp;c=2", url))
+    assert all(line.endswith(b"=") for line in copy.partition(b"\r\n\r\n")[2].split(b"\r\n")[:-1])
+
+
+def test_python_is_asked_for_no_charset_that_it_does_not_have() -> None:
+    """It keeps every name that it was asked for, and looks for a module of each: a leak that a stranger can fill."""
+    asked: list[str] = []
+    codecs.register(asked.append)
+    try:
+        for label in ("x-never", "unknown-8bit", "os.path", "__init__", "aliases", "x" * 39, "ü", "a\0b", ""):
+            transcoding.lookup(label)
+    finally:
+        codecs.unregister(asked.append)
+    assert asked == []
+
+
+@pytest.mark.parametrize("label", ["KOI8-U", "windows-874", "cp-850", "x-sjis", "ISO-8859-8-I", "macintosh", "utf8"])
+def test_labels_are_known_as_mail_writes_them(label: str) -> None:
+    """Old names and Microsoft's among them."""
+    charset = transcoding.lookup(label)
+    assert charset is not None
+    assert charset.is_ascii_compatible
 
 
 def test_mislabelled_text_keeps_its_bytes() -> None:
@@ -239,6 +318,7 @@ def test_whatever_the_body_only_edits_change_it(body: str, encoding: str, type_:
     copy = joined(made, mint)
     kept = _body(copy)
     assert (copy == message) == (not made.parts)
+    assert not made.parts or max(map(len, copy.split(b"\r\n"))) <= MAX_LINE_OCTETS
     for link in made.links:
         assert mint.link_url(link).encode() in kept
     assert kept.count(mint.pixel_url().encode()) == made.pixel
@@ -253,6 +333,11 @@ _STRUCTURE = [
     *(b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: multipart/alternative; boundary=c\r\n"),
     *(b"--c\r\n", b"Content-Transfer-Encoding: base64\r\n", b"PGEgaHJlZj0iaHR0cHM6Ly9hLmV4YW1wbGUvIj4=\r\n"),
     *(b'<a href="https://a.example/">\r\n', b"Content-Transfer-Encoding: quoted-printable\r\n", b"=\r\n"),
+    *(
+        b"Content-Type: text/html; charset=%b\r\n" % charset
+        for charset in (b"utf-16le", b"hz", b"iso-2022-jp", b"utf-7")
+    ),
+    *(b"=00<=00p=00>", b"=0D=0A=\r\n", b"~{", b"~}", b"\x1b$B", b"\x1b(B", b"+AGE-", b"\xd8\xff", b"x" * 999),
 ]
 
 
@@ -264,6 +349,8 @@ def test_whatever_the_structure_a_copy_can_be_made(pieces: list[bytes]) -> None:
     copy = joined(made)
     if not made.parts:
         assert copy == message
+    if max(map(len, message.split(b"\r\n"))) <= MAX_LINE_OCTETS:
+        assert max(map(len, copy.split(b"\r\n"))) <= MAX_LINE_OCTETS
     assert plan.make(copy, options()).links == ()
 
 
