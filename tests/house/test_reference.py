@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.cli.codes import sentences
 from relay.core.reasons import SkipReason
 from tests.house.sources import imports, modules, shown
 from tests.machine import ROOT
 
 _ROW = re.compile(r"^\| *`([^`]+)` *\|", re.MULTILINE)
+_CELL_END = re.compile(r"(?<!\\)\|")
 _LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 _LOGGERS = re.compile(r"(?:^|[._])log(?:ger)?$", re.IGNORECASE)
 _METRICS = re.compile(r"(?:Counter|Gauge|Histogram|Summary|Info)(?:MetricFamily)?")
@@ -23,6 +25,18 @@ _METRICS = re.compile(r"(?:Counter|Gauge|Histogram|Summary|Info)(?:MetricFamily)
 def test_every_skip_reason_is_explained() -> None:
     """An operator finds every code of `mailwake explain` in `docs/reference/why-not-tracked.md`."""
     assert _documented("why-not-tracked.md") == {reason.value for reason in SkipReason}
+
+
+@pytest.mark.parametrize("reason", SkipReason)
+def test_a_skip_reason_has_its_sentence_a_cause_and_a_remedy(reason: SkipReason) -> None:
+    """Whoever looks a code up finds the sentence of `mailwake explain`, where it comes from and what to do."""
+    page = (ROOT / "docs" / "reference" / "why-not-tracked.md").read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{reason.value}` |")]
+    _, _, *cells, _ = (cell.strip().replace("\\|", "|") for cell in _CELL_END.split(row))
+
+    assert len(cells) == 3
+    assert cells[0] == sentences()[reason.value]
+    assert all(re.search(r"\w.*[.)]$", cell) for cell in cells)
 
 
 def test_every_skip_reason_is_given_somewhere() -> None:

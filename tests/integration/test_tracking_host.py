@@ -20,6 +20,8 @@ from tracker.core.hit import PIXEL, HitRecord
 from tracker.journal.writer import Kept
 from tracker.web.app import TrackingHost
 
+_YEARS_AHEAD = "Fri, 01 Jan 2038 00:00:00 GMT"
+
 
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
@@ -92,6 +94,25 @@ async def test_a_forged_token_costs_no_write(host: Host) -> None:
 
     assert host.records() == []
     assert sum(path.stat().st_size for path in host.root.rglob("*.mwj")) == 26
+
+
+async def test_what_became_of_a_request_is_counted(host: Host) -> None:
+    """An operator sees a flood of bad tokens although it leaves no record."""
+    paths = {path_to(pixel()): "open", path_to(link()): "click", "/l/x": "bad_token", "/i/x": "bad_token"}
+    for path, outcome in paths.items():
+        before = REGISTRY.get_sample_value("mailwake_hits_total", {"outcome": outcome}) or 0
+        await host.ask(path)
+        assert REGISTRY.get_sample_value("mailwake_hits_total", {"outcome": outcome}) == before + 1
+
+
+@pytest.mark.parametrize("field", ["Range: bytes=0-1", "If-None-Match: *", "If-Modified-Since: " + _YEARS_AHEAD])
+async def test_a_part_or_a_condition_gets_the_whole_image(host: Host, field: str) -> None:
+    """RFC 9110 §13.1, §14.2: no 304 and no 206, which would say that the image is kept somewhere; it is an open."""
+    answer = await host.ask(path_to(pixel()), fields=f"{FIELDS}{field}\r\n")
+
+    assert (answer.status, answer.body) == (200, PIXEL)
+    assert not answer.fields.keys() & {"etag", "last-modified", "accept-ranges", "content-range"}
+    assert [type(record) for record in host.records()] == [Open]
 
 
 async def test_head_has_the_headers_and_no_body(host: Host) -> None:

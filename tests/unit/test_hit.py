@@ -57,7 +57,26 @@ def test_a_link_redirects_to_the_authors_url() -> None:
     assert answered.record == _CLICK
 
 
-@pytest.mark.parametrize("rest", ["?utm_source=x", ".", ")", ">", "=", "/", "%3D", "?url=https://evil.example"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "?utm_source=x",
+        "&fbclid=x",
+        ".",
+        ")",
+        ">",
+        "=",
+        "==",
+        "=3D",
+        "3D",
+        "%3D",
+        "%0D%0A",
+        "%20and",
+        "/",
+        "\u2026",
+        "?url=https://evil.example",
+    ],
+)
 def test_what_stands_after_the_token_changes_nothing(rest: str) -> None:
     """Mail programs append; nobody can redirect elsewhere by it."""
     assert ask(path_to(link()) + rest) == ask(path_to(link()))
@@ -165,6 +184,17 @@ def test_head_answers_alike_and_is_a_probe() -> None:
     assert image.record.link_index is None
 
 
+@pytest.mark.parametrize("field", ["Purpose", "Sec-Purpose", "X-Moz"])
+@pytest.mark.parametrize("payload", [link(), pixel()])
+def test_a_prefetch_is_answered_alike_and_marked(payload: TokenPayload, field: str) -> None:
+    """A browser that fetches ahead must find what its reader would; the record says that nobody looked yet."""
+    ahead, later = (ask(path_to(payload), headers={**BROWSER, **fields}) for fields in ({field: "prefetch"}, {}))
+
+    assert ahead.http == later.http
+    assert ahead.record is not None
+    assert ahead.record.hit.signals == ("prefetch",)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get", "X"])
 @pytest.mark.parametrize("payload", [link(), pixel()])
 def test_other_methods_are_405_with_allow(method: str, payload: TokenPayload) -> None:
@@ -199,6 +229,21 @@ def test_collection_ends_after_collect_for_and_the_link_goes_on() -> None:
     assert last.outcome is Outcome.CLICK
     assert (late.outcome, late.record) == (Outcome.TOO_LATE, None)
     assert late.http == last.http
+
+
+def test_a_link_sealed_with_an_older_key_redirects() -> None:
+    """Keys are rotated, mail is kept: every key that is in the file reads its links for ever."""
+    keys = TokenKeys([*KEYS.keys, key(7)])
+
+    assert ask(path_to(link()), keys=keys) == ask(path_to(link()))
+
+
+def test_a_hit_bears_the_time_of_the_tracking_host() -> None:
+    """In UTC; nothing that a client says of the time is taken."""
+    record = ask(path_to(link()), headers={**BROWSER, "Date": "Thu, 01 Jan 1970 00:00:00 GMT"}).record
+
+    assert record is not None
+    assert (record.hit.at, record.hit.at.utcoffset()) == (NOW, timedelta(0))
 
 
 def test_a_token_from_tomorrow_is_recorded() -> None:
