@@ -53,11 +53,26 @@ def test_a_valid_uri_is_left_to_the_byte(url: str) -> None:
         ("https:\\\\shop.example\\a\\b?c\\d", "https://shop.example/a/b?c\\d"),
         ("https:shop.example/é", "https://shop.example/%C3%A9"),
         ("https://[::1]/é", "https://[::1]/%C3%A9"),
+        ("https://shop.example./é", "https://shop.example./%C3%A9"),
+        ("HTTPS://Shop.Example/A é", "HTTPS://Shop.Example/A%20%C3%A9"),
+        (
+            "https://例え。例/日本?日=本#語",
+            "https://xn--r8jz45g.xn--fsq/%E6%97%A5%E6%9C%AC?%E6%97%A5=%E6%9C%AC#%E8%AA%9E",
+        ),
+        ("https://ｓｈｏｐ.example/", "https://shop.example/"),
+        ("https://b%C3%BCcher.example/é", "https://xn--bcher-kva.example/%C3%A9"),
+        ("https://p\u00aday.example/", "https://pay.example/"),
+        ("https://shop.example/x|y^z{a}`b'c\"<d>[e]", "https://shop.example/x%7Cy%5Ez%7Ba%7D%60b'c%22%3Cd%3E[e]"),
+        ("https://shop.example/?x|y^z{a}`b'c\"<d>[e]\\", "https://shop.example/?x|y^z{a}`b%27c%22%3Cd%3E[e]\\"),
+        ("https://shop.example/#x|y^z{a}`b'c\"<d>[e]\\", "https://shop.example/#x|y^z{a}%60b'c%22%3Cd%3E[e]\\"),
+        ("https://shop.example/\u00a0\ufffd", "https://shop.example/%C2%A0%EF%BF%BD"),
+        ("https://shop.example\\@evil.example/", "https://shop.example/@evil.example/"),
+        ("https:///shop.example/é", "https://shop.example/%C3%A9"),
         ("https://shop.example/\x00\x7f\u2028", "https://shop.example/%00%7F%E2%80%A8"),
     ],
 )
 def test_what_is_no_uri_is_encoded_as_browsers_do(url: str, expected: str) -> None:
-    """The URL Standard's percent-encode sets and UTS 46; a `%` is never encoded again."""
+    """The URL Standard's percent-encode sets and UTS 46, compared with Chromium 156; a `%` is never encoded again."""
     assert location(url) == expected
 
 
@@ -85,6 +100,9 @@ def test_what_is_no_uri_is_encoded_as_browsers_do(url: str, expected: str) -> No
         "https://.../é",
         "https://a%00b.example/é",
         "https://\u00ad/",
+        "https://xn--é.example/",
+        "https://\u202eshop.example/",
+        "https://%ff.example/é",
     ],
 )
 def test_what_leads_nowhere_is_no_location(url: str) -> None:

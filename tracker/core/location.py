@@ -4,11 +4,11 @@ Owns what goes on the wire. Does not own which URLs are wrapped (the relay's lin
 have the author's string.
 
 Standards: RFC 3986 §2, §3 (what is valid), RFC 9110 §4.2.1 (an http URI has a host), §10.2.2; the URL Standard's
-percent-encode sets for path, query and fragment, and its host parser (UTS 46, non-transitional, without the stricter
-rules for registration, so that what browsers open is opened: `https://☃.example`).
+percent-encode sets for path, query and fragment, and its host parser (`tracker.contract.hostnames`).
 
 Departs from the URL Standard: nothing is normalised (no dot segments resolved, no default port dropped, no `/`
-added); the client does that. `|` in a path is encoded, as Chromium does and RFC 3986 asks.
+added); the client does that. `|` in a path is encoded, as Chromium does and RFC 3986 asks. A query is encoded as UTF-8
+whatever the charset of the mail, which nobody remembers by then.
 
 Safety: whatever comes in, what comes out is printable ASCII without a space and begins with `http://` or `https://`
 in any case, so no response header can be split and no script URL can be reached.
@@ -17,7 +17,7 @@ in any case, so no response header can be split and no script URL can be reached
 import re
 from typing import Final
 
-import idna
+from tracker.contract.hostnames import a_labels
 
 # RFC 3986 §3.3: pchar without its percent-encoded part. Possessive quantifiers: no input makes the match slow.
 _PCHAR: Final = r"A-Za-z0-9\-._~!$&'()*+,;=:@"
@@ -42,8 +42,6 @@ _AUTHORITY: Final = re.compile(
 
 _C0_OR_SPACE: Final = "".join(map(chr, range(0x21)))
 _REMOVED: Final = str.maketrans("", "", "\t\n\r")
-_FORBIDDEN_IN_HOST: Final = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")  # "forbidden domain code points"
-_HOST_ESCAPE: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 
 
 def _encoded(characters: str) -> re.Pattern[str]:
@@ -89,19 +87,5 @@ def _userinfo(text: str) -> str:
 
 
 def _host(text: str) -> str | None:
-    """Return a host in ASCII: an address literal or an ASCII name as it is, other names in A-labels."""
-    if text.startswith("["):
-        return text
-    try:
-        name = _HOST_ESCAPE.sub(lambda found: bytes.fromhex(found.group().replace("%", "")).decode(), text)
-        if not name.isascii():
-            mapped = idna.uts46_remap(name, std3_rules=False, transitional=False)
-            name = ".".join(map(_label, mapped.split(".")))
-    except (idna.IDNAError, UnicodeError):
-        return None
-    return None if not name.strip(".") or _FORBIDDEN_IN_HOST.search(name) else name
-
-
-def _label(label: str) -> str:
-    """RFC 5891 §4.4: the A-label of a label that UTS 46 has mapped (only the encoding, none of the codec `idna`)."""
-    return label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+    """Return a host in ASCII: an address literal as it is, a name in A-labels."""
+    return text if text.startswith("[") else a_labels(text)
