@@ -3,8 +3,11 @@
 Owns the names that all vendors use. Does not own how attributes are cut apart (`htmltokens`) or inherited
 (`openelements`).
 
-Standards: HTML §13.2.5.33 (of two attributes with one name the first counts). Amazon SES FAQ of metrics
-(`ses:no-track`, `ses:tags`); the manuals of Postmark, Mandrill, SendGrid, SparkPost and Mailgun.
+Standards: HTML §13.2.5.33 (of two attributes with one name the first counts), §2.3.7 (the words of `class`). Amazon
+SES FAQ of metrics (`ses:no-track`, `ses:tags`). Opt-outs as the manuals of their vendors have them: Postmark, Mandrill
+and Mailchimp, SendGrid, SparkPost, Mailgun, Mautic (the old name and the new one), Campaign Monitor, SocketLabs,
+MessageGears, Mapp, Konvey; as a class: Customer.io, Marketo, Keap; as a scheme: Postal. Those of others are settings,
+or not documented.
 """
 
 import re
@@ -18,10 +21,6 @@ Span = tuple[int, int]
 
 MAX_TAGS: Final = 50  # of one link, as Amazon SES has it for a message
 
-_NEEDLES: Final = (b"no-track", b"clicktrack", b"disable-tracking")
-_HINT: Final = re.compile(
-    rb"ses:(?:no-track|tags)|data-(?:no-track|pm-no-track|msys-clicktrack)|clicktracking|disable-tracking"
-)
 # Attribute -> the values that mean "do not track"; None: any value, or none at all.
 _OPT_OUTS: Final[dict[bytes, frozenset[bytes] | None]] = {
     b"ses:no-track": None,  # Amazon SES
@@ -29,12 +28,29 @@ _OPT_OUTS: Final[dict[bytes, frozenset[bytes] | None]] = {
     b"data-pm-no-track": None,  # Postmark
     b"mc:disable-tracking": None,  # Mandrill
     b"clicktracking": frozenset({b"off"}),  # SendGrid
-    b"data-msys-clicktrack": frozenset({b"0"}),  # SparkPost
+    b"data-msys-clicktrack": frozenset({b"", b"0"}),  # SparkPost
     b"disable-tracking": frozenset({b"", b"true"}),  # Mailgun
+    b"mautic:disable-tracking": None,
+    b"data-mautic-disable-tracking": frozenset({b"", b"true"}),
+    b"mb_dontconvertlink": None,  # Campaign Monitor
+    b"hstracking": frozenset({b"false"}),  # SocketLabs
+    b"autotrack": frozenset({b"false"}),  # MessageGears
+    b"ecm:tracking": frozenset({b"false"}),  # Mapp
+    b"konvey-notrack": None,
 }
+_OPT_OUT_CLASSES: Final = frozenset({b"untracked", b"mktnotrack", b"inf-track-no"})  # Customer.io, Marketo, Keap
+# Where one of these names may stand. All but two hold one word, which is quick to rule out and to find.
+_HINT: Final = re.compile(
+    rb"track(?:(?<=no-track)|(?<=clicktrack)|(?<=disable-track)ing|(?<=notrack)|(?<=untrack)ed|(?<=inf-track)-no"
+    rb"|(?<=hstrack)ing|(?<=autotrack)|(?<=ecm:track)ing)"
+)
+_HINTS_BY_THEMSELVES: Final = (b"ses:tags", b"mb_dontconvertlink")
+# Postal's stands in the URL, as a scheme that no program knows: `https+notrack://…` has to leave as `https://…`.
+_MARKED_SCHEME: Final = re.compile(rb"""["']?[\x00-\x20]*+https?(\+notrack)://""")
+_MARKED_URL: Final = re.compile(r"\A([\x00-\x20]*+https?)\+notrack(?=://)", re.IGNORECASE)
 _REMOVED: Final = frozenset({b"ses:no-track", b"ses:tags", b"data-no-track"})
 
-_READ: Final = frozenset({b"href", b"alt", b"ses:tags", *_OPT_OUTS})
+_READ: Final = frozenset({b"href", b"alt", b"class", b"ses:tags", *_OPT_OUTS})
 
 _WHITE_SPACE: Final = b"\t\n\x0c\r "
 _EQUALS: Final = re.compile(rb"[\t\n\x0c\r ]*+=")
@@ -56,12 +72,13 @@ NOTHING: Final = Meaning()
 
 
 def hints(low: bytes) -> list[int]:
-    """Return the offsets at which a name of ours or of another vendor may stand; a tag without one needs no reading."""
-    # Each name holds one of them; the first two are quicker to rule out than all of _HINT, the third for whoever
-    # links to /track.
-    if b"ses:tags" not in low and not (b"track" in low and any(needle in low for needle in _NEEDLES)):
-        return []
-    return [match.start() for match in _HINT.finditer(low)]
+    """Return offsets, one at least in each name of ours or of another vendor; a tag without one needs no reading."""
+    offsets = [match.start() for match in _HINT.finditer(low)] if b"track" in low else []
+    for name in _HINTS_BY_THEMSELVES:
+        if name in low:
+            offsets += [match.start() for match in re.finditer(name, low)]
+            offsets.sort()
+    return offsets
 
 
 def read(low: bytes, tag: Tag) -> Meaning:
@@ -72,14 +89,15 @@ def read(low: bytes, tag: Tag) -> Meaning:
         values.setdefault(attribute.name, (attribute.value_start, attribute.value_end))
         if attribute.name in _REMOVED and (span := _removal(low, attribute)):
             removals.append(span)
+    href = _present(values.get(b"href"))
+    marked = _MARKED_SCHEME.match(low, *href) if href else None
+    if marked:
+        removals.append(marked.span(1))
     return Meaning(
-        href=_present(values.get(b"href")),
+        href=href,
         alt=_present(values.get(b"alt")),
         tags=_present(values.get(b"ses:tags")),
-        opted_out=any(
-            name in values and (accepted is None or unquoted(low, values[name]).strip() in accepted)
-            for name, accepted in _OPT_OUTS.items()
-        ),
+        opted_out=marked is not None or _is_opted_out(low, values),
         removals=tuple(removals),
     )
 
@@ -93,8 +111,18 @@ def unquoted(body: bytes, span: Span) -> bytes:
 
 
 def value(body: bytes, span: Span, codec: str) -> str:
-    """Return the value of an attribute as text, its character references decoded by the attribute's rule."""
-    return charrefs.decode_attribute(charsets.decode(unquoted(body, span), codec))
+    """Return the value of an attribute as text, its character references decoded by the attribute's rule.
+
+    NUL becomes U+FFFD, as in browsers (HTML §13.2.5.36-38), which go to that address.
+    """
+    text = charrefs.decode_attribute(charsets.decode(unquoted(body, span), codec))
+    return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def url(body: bytes, span: Span, codec: str) -> str:
+    """Return the value of an `href`, without the marker of Postal's opt-out."""
+    text = value(body, span, codec)
+    return _MARKED_URL.sub(r"\1", text) if "+" in text else text
 
 
 def link_tags(text: str) -> tuple[tuple[str, str], ...]:
@@ -106,6 +134,17 @@ def link_tags(text: str) -> tuple[tuple[str, str], ...]:
     pairs = (tuple(side.strip() for side in pair.split(":", 1)) for pair in text.split(";"))
     good = [(pair[0], pair[1]) for pair in pairs if len(pair) > 1 and all(map(_TAG_TEXT.fullmatch, pair))]
     return tuple(good[:MAX_TAGS])
+
+
+def _is_opted_out(low: bytes, values: dict[bytes, Span]) -> bool:
+    for name, span in values.items():
+        if name in _OPT_OUTS:
+            accepted = _OPT_OUTS[name]
+            if accepted is None or unquoted(low, span).strip() in accepted:
+                return True
+        elif name == b"class" and not _OPT_OUT_CLASSES.isdisjoint(unquoted(low, span).split()):
+            return True
+    return False
 
 
 def _present(span: Span | None) -> Span | None:

@@ -5,7 +5,7 @@ authority ends the user name), since what a rule says of a host must hold for th
 is never normalised, repaired or decoded: it is kept as it stands, or left. Does not own limits of number and length
 (`plan`).
 
-Standards: RFC 3986 §3; URL Standard §3.5 (hosts), §4.4 (the parser); UTS 46 by package idna.
+Standards: RFC 3986 §3; URL Standard §3.5 (hosts, `tracker.contract.hostnames`), §4.4 (the parser).
 
 Limits: what a placeholder, or a sensitive link, looks like is a list of habits.
 """
@@ -15,11 +15,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
-from urllib.parse import unquote
 
 from relay.core.reasons import SkipReason
-from tracker.contract.address import normalize_domain
-from tracker.contract.errors import AddressError
+from tracker.contract.hostnames import a_labels
 from tracker.contract.urls import without_query
 
 
@@ -29,7 +27,8 @@ class LinkRules:
 
     `own_hosts`: hosts of our trackers, lower-case A-labels, with `":8080"` where only that port is meant.
     `skip_hosts`: `"pay.example"` for one host, `"*.bank.example"` for all below it. `untouchable`: URLs that must stay
-    as they are, the targets of List-Unsubscribe.
+    as they are, the targets of List-Unsubscribe; so does one that differs from them only in scheme, case of the host or
+    fragment.
     """
 
     own_hosts: frozenset[str] = frozenset()
@@ -53,13 +52,16 @@ _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _HTTP: Final = frozenset({"http", "https"})
 _UNSTORABLE: Final = frozenset({SkipReason.USERINFO, SkipReason.CONTROL_CHARACTER})
 _AUTHORITY: Final = re.compile(r"//([^/\\?#]*)")
+# What browsers take for one behind `https:`, with any number of slashes of either kind, and without a scheme.
+_LOOSE_AUTHORITY: Final = re.compile(r"(?:[Hh][Tt][Tt][Pp][Ss]?:[/\\]*|[/\\]{2,})([^/\\?#]*)")
 _AUTHORITY_END: Final = re.compile(r"[/\\?#]")
 _PORT: Final = re.compile(r"[0-9]{0,5}")
 _MAX_PORT: Final = 65535
-_FORBIDDEN_IN_HOST: Final = re.compile(r"[\x00-\x20#%/:<>?@\[\\\]^|\x7f]")  # URL Standard §3.1
 
-# Mustache and Jinja, Jinja, ERB and ASP, Mailchimp, Salesforce, wiki and Symfony, JavaScript.
-_PLACEHOLDERS: Final = (("{{", "}}"), ("{%", "%}"), ("<%", "%>"), ("*|", "|*"), ("%%", "%%"), ("[[", "]]"), ("${", "}"))
+# Mustache and Jinja, Jinja, ERB and ASP, Mailchimp, Salesforce, JavaScript; and, where it is no nested list of JSON,
+# `[[name]]`.
+_PLACEHOLDERS: Final = (("{{", "}}"), ("{%", "%}"), ("<%", "%>"), ("*|", "|*"), ("%%", "%%"), ("${", "}"))
+_DOUBLE_BRACKETS: Final = re.compile(r"\[\[[^\[\]]++\]\]")
 
 # What stands in links that are a key to something: beginnings of words (also within camelCase), whole words,
 # parameters.
@@ -178,7 +180,7 @@ def storable(url: str) -> str | None:
 
     None for one with credentials or broken text; without query and fragment where it looks like a secret.
     """
-    if _CONTROL.search(url) or "@" in (_AUTHORITY.search(url) or [""])[0]:
+    if _CONTROL.search(url) or _has_credentials(url) or "@" in (_AUTHORITY.search(url) or [""])[0]:
         return None
     return without_query(url) if is_sensitive(url) else url
 
@@ -190,19 +192,19 @@ def _place(url: str) -> tuple[str, str] | SkipReason:
     scheme = _SCHEME.match(url)
     if scheme and scheme[1].lower() not in _HTTP:
         return SkipReason.SCHEME
-    authority = _AUTHORITY.match(url, scheme.end()) if scheme else None
-    if authority and "@" in authority[1]:
+    if _has_credentials(url):
         return SkipReason.USERINFO
     if _has_placeholder(url):
         return SkipReason.PLACEHOLDER
     if not scheme:
         return SkipReason.RELATIVE
+    authority = _AUTHORITY.match(url, scheme.end())
     host, port = _split_port(authority[1]) if authority else ("", "")
     return (host, port) if host else SkipReason.NO_HOST
 
 
 def _rule_against(url: str, host: str, port: str, rules: LinkRules, text: str) -> SkipReason | None:
-    if url in rules.untouchable:
+    if rules.untouchable and _target(url, host, port) in _targets(rules.untouchable):
         return SkipReason.LIST_UNSUBSCRIBE
     if host in rules.own_hosts or f"{host}:{port}" in rules.own_hosts:
         return SkipReason.OWN_HOST
@@ -213,12 +215,29 @@ def _rule_against(url: str, host: str, port: str, rules: LinkRules, text: str) -
     return None
 
 
+def _has_credentials(url: str) -> bool:
+    loose = _LOOSE_AUTHORITY.match(url)
+    return loose is not None and "@" in loose[1]
+
+
+def _target(url: str, host: str, port: str) -> tuple[str, str, str]:
+    """Give what two spellings of one address have in common: host, port, and path with query."""
+    end = _AUTHORITY_END.search(url, url.find("//") + 2)
+    return host, port, (url[end.start() :].partition("#")[0] if end else "") or "/"
+
+
+@lru_cache(maxsize=64)
+def _targets(urls: frozenset[str]) -> frozenset[tuple[str, str, str]]:
+    places = ((url, _place(url)) for url in urls)
+    return frozenset(_target(url, *place) for url, place in places if not isinstance(place, SkipReason))
+
+
 def _has_placeholder(url: str) -> bool:
     for opening, closing in _PLACEHOLDERS:
         start = url.find(opening)
         if start >= 0 and url.find(closing, start + len(opening)) >= 0:
             return True
-    return False
+    return _DOUBLE_BRACKETS.search(url) is not None
 
 
 def _split_port(authority: str) -> tuple[str, str]:
@@ -231,8 +250,8 @@ def _split_port(authority: str) -> tuple[str, str]:
         name, _, port = authority.partition(":")
         host = _normal(name) if len(name) <= _MAX_ENCODED_HOST else ""
     if not _PORT.fullmatch(port) or int(port or "0") > _MAX_PORT:
-        host = ""
-    return host, port
+        return "", ""
+    return host, str(int(port)) if port else ""
 
 
 def _ipv6(literal: str) -> str:
@@ -245,15 +264,8 @@ def _ipv6(literal: str) -> str:
 @lru_cache(maxsize=1024)
 def _normal(name: str) -> str:
     """Give a host name in lower-case A-labels without its last dot; `""` for what can be none."""
-    name = unquote(name).removesuffix(".")
-    if not name or len(name) > _MAX_HOST or _FORBIDDEN_IN_HOST.search(name):
-        return ""
-    if name.isascii():
-        return name.lower()
-    try:
-        return normalize_domain(name)
-    except AddressError:
-        return name.lower()
+    host = (a_labels(name) or "").lower().removesuffix(".")
+    return host if len(host) <= _MAX_HOST else ""
 
 
 def _matches(host: str, patterns: tuple[str, ...]) -> bool:

@@ -1,11 +1,14 @@
 """Which links are wrapped, under which number, and what is said of those that are not."""
 
+from typing import Literal
+
 import pytest
 
 from relay.core import plan
 from relay.core.linkrules import LinkRules
+from tests.unit import tokens
 from tests.unit.rewriting import HOST, NOTHING, FixedMint, copy_of, html_mail, joined, mail, options, text_mail
-from tracker.contract.token import MAX_URL_BYTES
+from tracker.contract.token import MAX_TOKEN_CHARACTERS, MAX_URL_BYTES, Purpose
 
 
 def test_a_button_for_outlook_is_the_same_link_as_its_anchor() -> None:
@@ -21,6 +24,29 @@ def test_a_button_for_outlook_is_the_same_link_as_its_anchor() -> None:
     copy = joined(made)
     mint = FixedMint()
     assert [copy.count(mint.link_url(link).encode()) for link in made.links] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("is_anchor_first", [True, False])
+@pytest.mark.parametrize("is_on_anchor", [True, False])
+def test_an_opt_out_of_one_twin_is_that_of_both(*, is_anchor_first: bool, is_on_anchor: bool) -> None:
+    """In Outlook as elsewhere: whoever opted out of the link did not mean one program only."""
+    here, there = ("data-no-track ", "") if is_on_anchor else ("", "data-no-track ")
+    anchor = f'<a {here}href="https://shop.example/a">A</a>'
+    button = f'<!--[if mso]><v:rect {there}href="https://shop.example/a"></v:rect><![endif]-->'
+
+    made = plan.make(html_mail(anchor + button if is_anchor_first else button + anchor), options())
+
+    assert made.links == ()
+    assert [skip.reason.value for skip in made.skips] == ["opt_out"]
+
+
+def test_a_tracking_url_cannot_leave_the_quotes_of_its_author() -> None:
+    """Single ones stay single, so that a `'` in a URL of ours is encoded too."""
+    made = plan.make(html_mail("<a href='https://shop.example/a'>1</a>"), options(opens=False))
+
+    assert joined(made, FixedMint(base="https://t.example/'\"<&")).endswith(
+        b"\r\n\r\n<a href='https://t.example/&#39;&quot;&lt;&amp;/l/c1-html-0-xxxxxxxxxxxxxx'>1</a>"
+    )
 
 
 def test_the_same_url_twice_is_two_links() -> None:
@@ -67,6 +93,68 @@ def test_a_url_too_long_for_a_token_is_left() -> None:
     made = plan.make(html_mail(f'<a href="{fits}">1</a><a href="{fits}b">2</a>'), options())
     assert [link.url for link in made.links] == [fits]
     assert [skip.reason.value for skip in made.skips] == ["too_long"]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_wrapped"),
+    [
+        ("https://shop.example/?q=" + "é" * ((MAX_URL_BYTES - 24) // 2), True),
+        ("https://shop.example/?q=" + "é" * ((MAX_URL_BYTES - 24) // 2 + 1), False),
+        ("https://shop.example/" + "日" * ((MAX_URL_BYTES - 21) // 3), True),
+        ("https://shop.example/" + "日" * 1400, False),
+        ("https://shop.example/" + "a" * 3979, False),
+    ],
+    ids=["letters", "letters and one", "ideographs", "ideographs of 4,221 bytes", "4,000 characters"],
+)
+def test_the_length_of_a_url_is_counted_in_bytes(url: str, *, is_wrapped: bool) -> None:
+    """What the token holds is UTF-8: a URL with letters beyond ASCII has fewer characters of room."""
+    made = plan.make(html_mail(f'<a href="{url}">1</a>'), options())
+
+    assert [link.url for link in made.links] == [url] * is_wrapped
+    assert [skip.reason.value for skip in made.skips] == ["too_long"] * (not is_wrapped)
+    if is_wrapped:
+        token = tokens.KEYS.seal(tokens.link(url), 1)
+        assert len(token) <= MAX_TOKEN_CHARACTERS
+        assert tokens.KEYS.read(token, Purpose.CLICK) == tokens.link(url)
+
+
+def test_links_beyond_the_limit_are_left_in_order() -> None:
+    """All of the HTML comes before the text, though the text stands first in the message."""
+    html_links = "".join(f'<a href="https://shop.example/{number}">{number}</a>\n' for number in range(251))
+    message = mail(
+        "MIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=b\n\n"
+        "--b\nContent-Type: text/plain\n\nhttps://shop.example/text\n"
+        f"--b\nContent-Type: text/html\n\n{html_links}--b--\n"
+    )
+
+    made = plan.make(message, options(max_links=250))
+
+    assert [link.url for link in made.links] == [f"https://shop.example/{number}" for number in range(250)]
+    assert [(skip.reason.value, skip.url) for skip in made.skips] == [
+        ("max_links", "https://shop.example/250"),
+        ("max_links", "https://shop.example/text"),
+    ]
+
+
+def test_nul_in_an_address_is_what_browsers_make_of_it() -> None:
+    """HTML §13.2.5.36: U+FFFD, at the ends of the value too; mail may hold NUL within quoted-printable or base64."""
+    made = plan.make(html_mail('<a href="https://shop.example/\0a\0">1</a>'), options())
+
+    assert [link.url for link in made.links] == ["https://shop.example/\ufffda\ufffd"]
+
+
+@pytest.mark.parametrize(("sensitive", "redacts"), [("redact", [True, False]), ("track", [False, False])])
+def test_a_sensitive_link_keeps_its_destination(sensitive: Literal["redact", "track"], redacts: list[bool]) -> None:
+    """Redacted or not, the URL in the token is the author's; the mark says what events may hold."""
+    body = '<a href="https://shop.example/reset?token=a&amp;b=c#d">1</a><a href="https://shop.example/?a=b">2</a>'
+    rules = LinkRules(sensitive=sensitive, own_hosts=frozenset({HOST}))
+    made = plan.make(html_mail(body), options(rules=rules))
+
+    assert [link.url for link in made.links] == [
+        "https://shop.example/reset?token=a&b=c#d",
+        "https://shop.example/?a=b",
+    ]
+    assert [link.redact for link in made.links] == redacts
 
 
 def test_a_password_in_a_url_is_not_kept() -> None:
