@@ -47,10 +47,15 @@ class LinkVerdict:
     redact: bool = False
 
 
+_WRAP: Final = LinkVerdict(wrap=True)
+_REDACT: Final = LinkVerdict(wrap=True, redact=True)
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*):")
 _HTTP: Final = frozenset({"http", "https"})
 _UNSTORABLE: Final = frozenset({SkipReason.USERINFO, SkipReason.CONTROL_CHARACTER})
+# A URL as nearly all are, in which nothing is that any of the rules below is about, and its authority.
+_USUAL: Final = re.compile(r"https?://([A-Za-z0-9.:-]+)(?:[/?#][\w.~:/?#!&'()+,;=@-]*+)?", re.ASCII)
 _AUTHORITY: Final = re.compile(r"//([^/\\?#]*)")
 # What browsers take for one behind `https:`, with any number of slashes of either kind, and without a scheme.
 _LOOSE_AUTHORITY: Final = re.compile(r"(?:[Hh][Tt][Tt][Pp][Ss]?:[/\\]*|[/\\]{2,})([^/\\?#]*)")
@@ -156,9 +161,9 @@ def judge(url: str, rules: LinkRules, *, text: str = "", opt_out: SkipReason | N
     reason = opt_out or _rule_against(url, *place, rules, text)
     if reason is None and rules.sensitive != "track" and is_sensitive(url):
         if rules.sensitive == "redact":
-            return LinkVerdict(wrap=True, redact=True)
+            return _REDACT
         reason = SkipReason.SENSITIVE
-    return LinkVerdict(wrap=reason is None, reason=reason)
+    return _WRAP if reason is None else LinkVerdict(wrap=False, reason=reason)
 
 
 def is_sensitive(url: str) -> bool:
@@ -187,6 +192,9 @@ def storable(url: str) -> str | None:
 
 def _place(url: str) -> tuple[str, str] | SkipReason:
     """Give host and port of a URL that could be tracked at all, or the reason why it could not."""
+    usual = _USUAL.fullmatch(url)
+    if usual:
+        return _host_and_port(usual[1])
     if not url.isprintable() and _CONTROL.search(url):
         return SkipReason.CONTROL_CHARACTER
     scheme = _SCHEME.match(url)
@@ -199,8 +207,7 @@ def _place(url: str) -> tuple[str, str] | SkipReason:
     if not scheme:
         return SkipReason.RELATIVE
     authority = _AUTHORITY.match(url, scheme.end())
-    host, port = _split_port(authority[1]) if authority else ("", "")
-    return (host, port) if host else SkipReason.NO_HOST
+    return _host_and_port(authority[1]) if authority else SkipReason.NO_HOST
 
 
 def _rule_against(url: str, host: str, port: str, rules: LinkRules, text: str) -> SkipReason | None:
@@ -240,8 +247,8 @@ def _has_placeholder(url: str) -> bool:
     return _DOUBLE_BRACKETS.search(url) is not None
 
 
-def _split_port(authority: str) -> tuple[str, str]:
-    """`"Shop.Example.:8080"` gives `("shop.example", "8080")`; an empty host means that no browser could go there."""
+def _host_and_port(authority: str) -> tuple[str, str] | SkipReason:
+    """`"Shop.Example.:8080"` gives `("shop.example", "8080")`; NO_HOST means that no browser could go there."""
     if authority.startswith("["):
         literal, bracket, rest = authority[1:].partition("]")
         host = _ipv6(literal) if bracket and rest[:1] in {"", ":"} else ""
@@ -249,8 +256,8 @@ def _split_port(authority: str) -> tuple[str, str]:
     else:
         name, _, port = authority.partition(":")
         host = _normal(name) if len(name) <= _MAX_ENCODED_HOST else ""
-    if not _PORT.fullmatch(port) or int(port or "0") > _MAX_PORT:
-        return "", ""
+    if not host or not _PORT.fullmatch(port) or int(port or "0") > _MAX_PORT:
+        return SkipReason.NO_HOST
     return host, str(int(port)) if port else ""
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple
 
+from msgspec import Struct
+
 from relay.core import bodies, html, linkrules, mime, selection, text
 from relay.core.bodies import OpenBody, PartEdit
 from relay.core.linkrules import LinkRules, LinkVerdict
@@ -51,8 +53,7 @@ class RewriteOptions:
     leave: SkipReason | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(Struct, frozen=True, kw_only=True):
     """A link that is wrapped. `section` is that of its part (`"1.2"`), `tags` are the pairs of `ses:tags`.
 
     `position` counts from 0 over all links of the message, those that are left alone too, HTML before text: where in
@@ -69,8 +70,7 @@ class Link:
     redact: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Skip:
+class Skip(Struct, frozen=True, kw_only=True):
     """A link, or a part (`url` and `position` None), that is left as it was; of a URL, what may be stored of it."""
 
     section: str

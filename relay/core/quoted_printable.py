@@ -26,8 +26,7 @@ from relay.core.splices import Piece, Span, Splice
 MAX_LINE: Final = 76
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """Lines that are encoded again: their `span` in the encoded body, without the last line end, and their text.
 
     `ends_soft` where the last one goes on in the next.

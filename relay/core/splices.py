@@ -4,9 +4,11 @@ The vocabulary that `plan`, `render` and the encodings share.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 Span = tuple[int, int]
 
@@ -24,8 +26,7 @@ class SlotKind(Enum):
     """The image element, closed by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """A place that render fills: `index` is that of the link, 0 for a pixel."""
 
     kind: SlotKind
@@ -46,7 +47,7 @@ class Splice(NamedTuple):
 def settle(splices: Iterable[Splice]) -> list[Splice]:
     """Sort splices, and drop each that begins inside an earlier one: a placeholder in a link goes with the link."""
     kept: list[Splice] = []
-    for splice in sorted(splices, key=lambda splice: (splice.start, splice.end)):
+    for splice in sorted(splices, key=itemgetter(0, 1)):
         if not kept or splice.start >= kept[-1].end:
             kept.append(splice)
     return kept
