@@ -34,6 +34,7 @@ from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
 from relay.spool.runner import Runner, RunnerOptions
 from relay.spool.space import SpaceGate, SpoolOptions
+from relay.verification.sampling import Sampler
 from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
 from tracker.contract.ports import EventSink
@@ -217,7 +218,7 @@ class _Process:
 
 
 class _Relay:
-    """Listener, pipeline, spool and runner of a process, and the upstreams that they send through."""
+    """Listener, pipeline, spool, runner and sampler of a process, and the upstreams that they send through."""
 
     def __init__(self, config: Config, settings: Settings, keys: Secrets, own_slot: Slot, journal: EventSink) -> None:
         """Open the spool, adopt what others left. ConfigError: a spool file or a certificate cannot be used."""
@@ -235,6 +236,9 @@ class _Relay:
         self._upstreams = {
             name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
         }
+        share = config.tracking.verify_sample
+        self._sampler = Sampler(share, os.urandom) if share else None
+        self._sampling: asyncio.Task[None] | None = None
         pipeline = Pipeline(
             Site(hostname=config.hostname, instance=config.instance, bare_line_ends=config.relay.bare_line_ends),
             Ports(
@@ -244,6 +248,7 @@ class _Relay:
                 queue=self._queue,
                 clock=now,
                 entropy=os.urandom,
+                verify=self._sampler.offer if self._sampler is not None else None,
             ),
         )
         self._runner = Runner(
@@ -290,12 +295,16 @@ class _Relay:
     async def start(self, group: asyncio.TaskGroup, sockets: list[socket]) -> None:
         """Take up what the spool holds, then listen."""
         group.create_task(self._runner.run(), name="deliver")
+        if self._sampler is not None:
+            self._sampling = group.create_task(self._sampler.run(), name="verify")
         await self._listener.start(sockets)
 
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
         self._is_draining = True
         await asyncio.gather(self._listener.drain(DRAIN_S), self._runner.drain(DRAIN_S))
+        if self._sampling is not None:
+            self._sampling.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_FAREWELL_S):
                 await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))

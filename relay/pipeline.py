@@ -5,12 +5,13 @@
       2  record    ids drawn, the facts of every later event gathered
       3  put       one spool file, fsynced, renamed, its folder fsynced        failure: 451, nothing is kept
       4  queue     the runner is told; it journals the acceptance, makes the copies and sends them
-      5  250       only now
+      5  verify    a share of rewritten mail is offered to the witness, who looks at it later (relay/verification)
+      6  250       only now
 
     the runner, once for each copy and attempt
-      6  copy_of   tokens sealed, slices put together (relay/core/copies.py)
+      7  copy_of   tokens sealed, slices put together (relay/core/copies.py)
 
-Does not talk SMTP, does not touch a disk, does not know an upstream: all three are handed in.
+Does not talk SMTP, does not touch a disk, does not know an upstream or the witness: all are handed in.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from relay.core.prepare import Prepared, Site, prepare
 from relay.core.reply import Reply
 from relay.core.submission import Submission
 from relay.spool.entry import SpoolEntry
+from relay.testimony import Question, question_of
 from tracker.contract.events import CopyFacts
 from tracker.contract.ids import COPY_SUFFIX_BYTES, RANDOM_BYTES_OF_MESSAGE_ID, CopyId, MessageId
 from tracker.contract.ports import Clock, Entropy
@@ -41,11 +43,16 @@ CACHED_PLAN_BYTES: Final = 32 * 1024 * 1024
 """Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
 
 Put = Callable[[SpoolEntry, bytes], Awaitable[None]]
+Verify = Callable[[MessageId, int, Callable[[], Question]], None]
+"""Takes a message that was rewritten, its size in bytes, and how to make the question about it; returns at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """What the pipeline asks of the world. `put` returns when the message is safe, else raises OSError."""
+    """What the pipeline asks of the world.
+
+    `put` returns when the message is safe, else raises OSError. `verify` is None where no mail is verified.
+    """
 
     settings: Callable[[], Settings]
     keys: Callable[[], TokenKeys]
@@ -53,6 +60,7 @@ class Ports:
     queue: Callable[[SpoolEntry], None]
     clock: Clock
     entropy: Entropy
+    verify: Verify | None = None
 
 
 class Pipeline:
@@ -94,6 +102,8 @@ class Pipeline:
         if prepared.plan is not None and prepared.options is not None:
             self._plans.keep(message_id, prepared.options, prepared.plan)
         self._ports.queue(entry)
+        if self._ports.verify is not None and prepared.plan is not None and prepared.plan.parts:
+            self._ports.verify(message_id, len(prepared.message), partial(self._question, entry, prepared.plan))
         return reply.queued(str(message_id))
 
     def copy_of(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
@@ -106,14 +116,23 @@ class Pipeline:
         if plan is None:
             plan = plans.make(message, options)
             self._plans.keep(entry.id, options, plan)
-        mint = CopyMint(
+        return copy_of(plan, self._mint(entry, copy))
+
+    def _question(self, entry: SpoolEntry, plan: RewritePlan) -> Question:
+        """Make the copy of the first recipient, as it is sent, and say what was promised of it. Runs in a thread."""
+        copy = entry.accepted.copies[0]
+        if entry.rewrite is not None and (options := _narrowed(entry.rewrite, copy)) != entry.rewrite:
+            plan = plans.make(plan.message, options)
+        return question_of(plan, self._mint(entry, copy))
+
+    def _mint(self, entry: SpoolEntry, copy: CopyFacts) -> CopyMint:
+        return CopyMint(
             keys=self._ports.keys(),
             key_id=entry.key_id,
             base_url=entry.base_url,
             copy=copy.copy,
             day=day_of(entry.accepted.facts.accepted_at),
         )
-        return copy_of(plan, mint)
 
     async def _prepare(self, submission: Submission, settings: Settings, message_id: MessageId) -> Prepared | Reply:
         work = partial(prepare, submission, site=self._site, settings=settings, message_id=message_id)

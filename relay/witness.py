@@ -3,170 +3,195 @@ promised.
 
 It reads both messages with parsers that share nothing with ours. Of the structure, the headers, the attachments and
 every body it demands that they are the same; of edited bodies, that only promised changes are there: tracking URLs in
-the place of the URLs that the plan names, our own attributes and placeholders gone, one pixel. A disagreement is a
-sentence; none means agreement.
+the place of the URLs that the plan names, in its order and as often, our own attributes and placeholders gone, one
+pixel where it is loaded. A disagreement is a sentence and its kind; none means agreement.
 
 Never loaded by a serving process: the libraries need quadratic time for hostile mail (a body of `<a ` repeated, a long
-`Content-Type`). `explain`, tests, and a child process with limits load it.
+`Content-Type`). A child process with limits loads it, and tests do.
+
+Theory:
+    Bytes come first: what the promise does not name must be there, in its order, as literals of a pattern match it;
+    of several ways to match, the first ends first, so no other need be tried. Then both messages are read and compared
+    part by part, texts character by character, HTML (`witness_html.py`) token by token.
 
 Limits:
-    `html.parser` decodes `?a=1&copy=2` in an attribute to `?a=1©=2`, which no browser does; a URL agrees in either
-    reading. It takes the contents of `<title>` and `<textarea>` for markup, in both messages alike.
-    White space before line ends is no part of quoted-printable, but `email` keeps it: there it does not count.
-    In a text that is flowed, or has URLs in angle brackets, white space inside of a URL may be gone.
+    How a tag is written (quotes, the white space between attributes, case) is the bytes' to witness, and in a body that
+    may change as a whole nobody's.
+    Which of two equal links was wrapped is seen by opt-outs on the link itself alone.
 """
 
-import html
+import binascii
 import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections import deque
 from dataclasses import dataclass, field
-from email import message_from_bytes, policy
+from email import message_from_string, policy
 from email.message import Message
 from itertools import zip_longest
 from typing import Final
 
-from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
-from bs4.element import Comment, NavigableString, Tag
-
+from relay import witness_html
 from relay.core.plan import RewritePlan
 from relay.core.render import Mint
+from relay.testimony import Disagreement, Kind, Promise, PromisedPart, first_difference, promise_of, short
 
-Token = tuple[str, ...]
+MAX_DISAGREEMENTS: Final = 20
+"""More of them tell nobody more."""
 
 _PLACEHOLDER: Final = "{{ses:openTracker}}"
-_REMOVED: Final = frozenset({"ses:no-track", "ses:tags", "data-no-track"})
-_WHITE: Final = re.compile(r"\s+")
-_TRAILING: Final = re.compile(r"[ \t]+(?=\r?\n)")
-_URL_WHITE: Final = re.compile(r"[\t\r\n]")
-_CONDITIONAL: Final = re.compile(r"(\[if\b[^\]]*\]>)(.*)(<!\[endif\])", re.DOTALL)
-_MAX_SHOWN: Final = 80
+_MARKER: Final = re.compile(r"(?<![^\s<(\[])(https?)\+notrack(?=://)", re.IGNORECASE)  # Postal's opt-out
+_SUFFIX: Final = re.compile(r'\[\[\s*data-msys-clicktrack\s*=\s*"?[01]"?\s*\]\]', re.IGNORECASE)
+_URL_WHITE: Final = " \t\r\n"
+_TRAILING: Final = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
+_COMMENT: Final = re.compile(r"\([^()]*\)")
+# Labels that programs read as what is larger.
+_NEIGHBOURS: Final = {"ks_c_5601-1987": "cp949", "euc-kr": "cp949", "shift_jis": "cp932", "gb2312": "gb18030"}
+_STALE: Final = frozenset({"content-md5", "content-length"})
+_ENCODING: Final = "content-transfer-encoding"
 
 
-def check(original: bytes, rewritten: bytes, plan: RewritePlan, mint: Mint) -> list[str]:
+def check(original: bytes, rewritten: bytes, plan: RewritePlan, mint: Mint) -> list[Disagreement]:
     """Compare a message with a copy of it that was rendered from the plan with this mint; return the disagreements."""
-    minted = {mint.link_url(link): link.url for link in plan.links}
-    pixel_url = mint.pixel_url() if plan.pixel else None
-    witness = _Witness(minted=minted, pixel_url=pixel_url)
-    witness.compare(_parse(original), _parse(rewritten), "root")
-    witness.close(promised=len(plan.parts))
-    return witness.disagreements
+    return compare(original, rewritten, promise_of(plan, mint))
 
 
-def _parse(raw: bytes) -> Message:
-    return message_from_bytes(raw, policy=policy.compat32)
+def compare(original: bytes, rewritten: bytes, promise: Promise) -> list[Disagreement]:
+    """Compare a message with a copy of it; return what was not promised, the first twenty of it."""
+    witness = _Witness(promise=promise, parts=deque(promise.parts))
+    rewritten = witness.without_field(rewritten)
+    witness.compare_bytes(original, rewritten)
+    if rewritten == original and not promise.spans:
+        return witness.disagreements
+    before, after = _parse(original), _parse(rewritten)
+    witness.compare(before, after, "" if before.is_multipart() else "1")
+    witness.close()
+    return witness.disagreements[:MAX_DISAGREEMENTS]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Witness:
-    minted: Mapping[str, str]
-    pixel_url: str | None
-    disagreements: list[str] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
+    promise: Promise
+    parts: deque[PromisedPart]
+    disagreements: list[Disagreement] = field(default_factory=list)
     pixels: int = 0
-    edited: int = 0
 
-    def compare(self, before: Message, after: Message, name: str) -> None:
-        """Compare two parts and all below them; `name` is for people: parts are numbered as `email` sees them."""
+    def without_field(self, rewritten: bytes) -> bytes:
+        """Take the field that comes out of the copy."""
+        at, line = self.promise.field_at, self.promise.field
+        if not rewritten.startswith(line, at):
+            self._say(Kind.HEADER, "", "the field that was to come is not there")
+            return rewritten
+        return rewritten[:at] + rewritten[at + len(line) :]
+
+    def compare_bytes(self, original: bytes, rewritten: bytes) -> None:
+        """Look for the bytes that must stay, stretch by stretch."""
+        if not self.promise.spans:
+            if rewritten != original:
+                self._say(Kind.BYTES, "", "bytes are changed where none was to be")
+            return
+        ends = [0, *(end for _, end in self.promise.spans)]
+        starts = [*(start for start, _ in self.promise.spans), len(original)]
+        kept = [original[end:start] for end, start in zip(ends, starts, strict=True)]
+        position = len(kept[0])
+        is_kept = rewritten.startswith(kept[0])
+        for stretch in kept[1:-1]:
+            found = rewritten.find(stretch, position)
+            is_kept &= found >= 0
+            position = found + len(stretch)
+        if not is_kept or len(rewritten) - len(kept[-1]) < position or not rewritten.endswith(kept[-1]):
+            self._say(Kind.BYTES, "", "bytes are changed where none was to be")
+
+    def compare(self, before: Message, after: Message, section: str) -> None:
+        """Compare two parts and all below them; `section` counts as `email` does, which drops empty parts."""
         children = list(zip_longest(_children(before), _children(after)))
-        is_edited = not children and _raw(before) != _raw(after)
-        self.edited += is_edited
-        self._compare_fields(before, after, name, is_edited=is_edited)
+        is_edited = not children and before.get_payload() != after.get_payload()
+        self._compare_fields(before, after, section, is_edited=is_edited)
         if before.preamble != after.preamble or before.epilogue != after.epilogue:
-            self._say(name, "has another preamble or epilogue")
+            self._say(Kind.STRUCTURE, section, "another preamble or epilogue")
         for number, (one, other) in enumerate(children, 1):
             if one is None or other is None:
-                self._say(name, "has another number of parts")
+                self._say(Kind.STRUCTURE, section, "another number of parts")
                 return
-            self.compare(one, other, f"{name}.{number}")
+            self.compare(one, other, f"{section}.{number}" if section else str(number))
         if is_edited:
-            self._compare_bodies(before, after, name)
+            self._compare_bodies(before, after, section)
 
-    def close(self, *, promised: int) -> None:
-        """Say what was promised and not found."""
-        for url in self.minted.keys() - self.seen:
-            self.disagreements.append(f"no link leads to {_short(self.minted[url])} as promised")
-        if self.pixels != (self.pixel_url is not None):
-            self.disagreements.append(f"there are {self.pixels} pixels")
-        if self.edited != promised:
-            self.disagreements.append(f"{self.edited} parts are changed, {promised} were to be")
+    def close(self) -> None:
+        """Say what was promised of the whole message and not found."""
+        for part in self.parts:
+            self._say(Kind.PART, part.section, "nothing is changed, and something was to be")
+        if self.pixels != (self.promise.pixel_url is not None):
+            self._say(Kind.PIXEL, "", f"there are {self.pixels} pixels")
 
-    def _compare_fields(self, before: Message, after: Message, name: str, *, is_edited: bool) -> None:
-        old, new = before.items(), after.items()
-        if old == new:
+    def _compare_fields(self, before: Message, after: Message, section: str, *, is_edited: bool) -> None:
+        old, new = list(before.raw_items()), list(after.raw_items())
+        if old == new and before.get_unixfrom() == after.get_unixfrom():
             return
-        left = {"content-md5", "content-length"} if is_edited or before.is_multipart() else set()
+        left = set(_STALE) if is_edited or before.is_multipart() else set()
         if is_edited and _encoding(after) == "quoted-printable" != _encoding(before):
-            left |= {"content-transfer-encoding"} | ({"mime-version"} - {field.lower() for field in before})
-        if [item for item in old if item[0].lower() not in left] != [
-            item for item in new if item[0].lower() not in left
-        ]:
-            self._say(name, "has another header")
+            left |= {_ENCODING} | ({"mime-version"} - {name.lower() for name, _ in old})
+        kept = [[item for item in items if item[0].lower() not in left] for items in (old, new)]
+        if kept[0] != kept[1] or len(new) > len(old) + 2:
+            self._say(Kind.HEADER, section, "another header")
 
-    def _compare_bodies(self, before: Message, after: Message, name: str) -> None:
-        one, other = _text(before), _text(after)
-        if "quoted-printable" in {_encoding(before), _encoding(after)}:
-            one, other = _TRAILING.sub("", one), _TRAILING.sub("", other)
-        if before.get_content_disposition() == "attachment":
-            self._say(name, "is an attachment and was changed")
-        elif before.get_content_type() == "text/html":
-            self._compare_html(name, one, other)
-        elif before.get_content_type() == "text/plain":
-            self._compare_text(name, one, other, before)
-        else:
-            self._say(name, "is no text and was changed")
-
-    def _compare_text(self, name: str, one: str, other: str, part: Message) -> None:
-        if self.minted:
-            urls = sorted(self.minted, key=len, reverse=True)
-            other = re.sub("|".join(map(re.escape, urls)), self._original_url, other)
-        one = one.replace(_PLACEHOLDER, "")
-        if one.rstrip() == other.rstrip():
+    def _compare_bodies(self, before: Message, after: Message, section: str) -> None:
+        if not self.parts:
+            self._say(Kind.PART, section, "changed, and it was to stay")
             return
-        folds = "<" in one or part.get_param("format") is not None
-        if not folds or _WHITE.sub("", one) != _WHITE.sub("", other):
-            self._say(name, f"text differs: {_first_difference(one, other)}")
+        links = [self.promise.links[number] for number in self.parts.popleft().links]
+        one, other = _text(before), _text(after)
+        content_type = _type(before)
+        if content_type == "text/html":
+            found = witness_html.compare(one, other, links, self.promise.pixel_url)
+            self.pixels += found.pixels
+            for kind, detail in found.disagreements:
+                self._say(kind, section, detail)
+        elif content_type == "text/plain":
+            self._compare_text(section, one, other, links, _folds(one, before))
+        else:
+            self._say(Kind.PART, section, "changed, and it is no text")
 
-    def _original_url(self, match: re.Match[str]) -> str:
-        self.seen.add(match[0])
-        return self.minted[match[0]]
-
-    def _compare_html(self, name: str, one: str, other: str) -> None:
-        old = _merge(_tokens(one))
-        new = _merge(self._without_pixels(_tokens(other)))
-        for before, after in zip_longest(old, new, fillvalue=("end of document",)):
-            if before != after and not self._is_promised(before, after):
-                self._say(name, f"has {_short(repr(after))} for {_short(repr(before))}")
+    def _compare_text(self, section: str, one: str, other: str, links: list[tuple[str, str]], folds: str) -> None:
+        """Walk along both texts; `folds` is the white space that may stand inside of a URL."""
+        one, other = (_MARKER.sub(r"\1", _SUFFIX.sub("", text.replace(_PLACEHOLDER, ""))) for text in (one, other))
+        at = behind = 0
+        for tracking_url, url in links:
+            found = other.find(tracking_url, behind)
+            start = at + found - behind
+            if found >= 0 and not self._is_same_text(section, one[at:start], other[behind:found]):
                 return
+            end = -1 if found < 0 else _consume(one, start, url, folds)
+            if end < 0:
+                self._say(Kind.LINK, section, f"no link leads to {short(url)} where it was to")
+                return
+            at, behind = end, found + len(tracking_url)
+        self._is_same_text(section, one[at:], other[behind:])
 
-    def _without_pixels(self, tokens: Iterator[Token]) -> Iterator[Token]:
-        for token in tokens:
-            if token[:2] == ("start", "img") and ("src", self.pixel_url) in _pairs(token):
-                self.pixels += 1
-                next(tokens)  # its end
-            else:
-                yield token
+    def _is_same_text(self, section: str, one: str, other: str) -> bool:
+        if one == other:
+            return True
+        is_link = any(tracking_url in other for tracking_url, _ in self.promise.links)
+        kind = Kind.LINK if is_link else Kind.TEXT
+        self._say(kind, section, f"the text differs: {first_difference(one, other)}")
+        return False
 
-    def _is_promised(self, before: Token, after: Token) -> bool:
-        """Say whether two different tokens are a tag whose URL was wrapped and whose own attributes were removed."""
-        if before[:2] != after[:2] or before[0] != "start":
-            return False
-        removed = [pair for pair in _pairs(before) if pair[0] not in _REMOVED]
-        kept = [pair for pair in _pairs(after) if pair[0] not in _REMOVED]
-        if len(removed) != len(kept):
-            return False
-        return all(one == other or self._is_wrapped(one, other) for one, other in zip(removed, kept, strict=True))
+    def _say(self, kind: Kind, section: str, detail: str) -> None:
+        self.disagreements.append(Disagreement(kind=kind, section=section, detail=_sendable(detail)))
 
-    def _is_wrapped(self, before: tuple[str, str], after: tuple[str, str]) -> bool:
-        url = self.minted.get(after[1])
-        if before[0] != "href" or after[0] != "href" or url is None:
-            return False
-        self.seen.add(after[1])
-        written = _URL_WHITE.sub("", before[1]).strip()
-        return written in {url, html.unescape(url), html.unescape(url).strip()}
 
-    def _say(self, name: str, what: str) -> None:
-        self.disagreements.append(f"part {name}: {what}")
+class _Exact(policy.Compat32):
+    """Keeps the value of a field to the byte: the library's own drops the white space at its beginning."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, _, value = sourcelines[0].partition(":")
+        return name, value + "".join(sourcelines[1:])
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return str(super().header_fetch_parse(name, value.strip()))
+
+
+def _parse(raw: bytes) -> Message:
+    """Read a message as one character a byte: of bytes, the library loses those that are not of their charset."""
+    return message_from_string(raw.decode("latin-1"), policy=_Exact())
 
 
 def _children(part: Message) -> list[Message]:
@@ -174,83 +199,50 @@ def _children(part: Message) -> list[Message]:
     return [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
 
 
-def _raw(part: Message) -> object:
-    """Return the body as it stands; of a message inside the message, all of it."""
-    payload = part.get_payload()
-    return payload if isinstance(payload, str) else [(child.items(), _raw(child)) for child in _children(part)]
-
-
 def _encoding(part: Message) -> str:
     return str(part.get("Content-Transfer-Encoding", "")).strip().lower()
 
 
+def _type(part: Message) -> str:
+    """Return the type of a part; `email` takes a comment behind it for a part of it."""
+    value = _COMMENT.sub("", str(part.get("Content-Type", ""))).partition(";")[0]
+    return "".join(value.split()).lower() or "text/plain"
+
+
 def _text(part: Message) -> str:
     """Return the text of a part, lossless."""
-    raw = part.get_payload(decode=True)
-    raw = raw if isinstance(raw, bytes) else b""
+    if _encoding(part) == "quoted-printable":
+        raw = str(part.get_payload()).encode("latin-1")
+        raw = binascii.a2b_qp(_TRAILING.sub(b"", raw))  # RFC 2045 §6.7 rule 3, which the library does not know
+    else:
+        decoded = part.get_payload(decode=True)
+        raw = decoded if isinstance(decoded, bytes) else b""
     charset = part.get_content_charset("us-ascii")
-    for codec in (charset, "utf-8"):
+    for codec in (charset, _NEIGHBOURS.get(charset, "utf-8"), "utf-8"):
         try:
-            text = raw.decode(codec)
-            break
+            return raw.decode(codec)
         except (LookupError, UnicodeError):
             continue
-    else:
-        text = raw.decode("latin-1")
-    return text
+    return raw.decode("latin-1")
 
 
-def _tokens(markup: str) -> Iterator[Token]:
-    """Yield start tags with their attributes, end tags, texts and comments; what conditional comments hide, too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)
-        warnings.simplefilter("ignore", MarkupResemblesLocatorWarning)
-        soup = BeautifulSoup(markup, "html.parser", on_duplicate_attribute="ignore", multi_valued_attributes=None)
-    stack: list[Iterator[object]] = [iter(soup.contents)]
-    opened: list[Tag] = []
-    while stack:
-        node = next(stack[-1], None)
-        if node is None:
-            stack.pop()
-            if opened:
-                yield ("end", opened.pop().name)
-        elif isinstance(node, Tag):
-            attributes = [text for name, value in node.attrs.items() for text in (name, str(value))]
-            yield ("start", node.name, *(text.replace(_PLACEHOLDER, "") for text in attributes))
-            opened.append(node)
-            stack.append(iter(node.contents))
-        elif isinstance(node, Comment) and (conditional := _CONDITIONAL.fullmatch(node)) is not None:
-            yield ("conditional", conditional[1])
-            yield from _tokens(conditional[2])
-            yield ("conditional", conditional[3])
-        elif isinstance(node, NavigableString):
-            kind = "text" if type(node) is NavigableString else type(node).__name__
-            yield (kind, node.replace(_PLACEHOLDER, ""))
+def _folds(text: str, part: Message) -> str:
+    return _URL_WHITE if "<" in text or part.get_param("format") is not None else ""
 
 
-def _merge(tokens: Iterator[Token]) -> list[Token]:
-    """Join texts that stood around a pixel or a placeholder; drop a line end at the end, which may be a boundary's."""
-    merged: list[Token] = []
-    for token in tokens:
-        if token[0] == "text" and merged and merged[-1][0] == "text":
-            token = ("text", merged.pop()[1] + token[1])
-        if token != ("text", ""):
-            merged.append(token)
-    last = next((number for number in range(len(merged) - 1, -1, -1) if merged[number][0] != "end"), None)
-    if last is not None and merged[last][0] == "text":
-        text = merged.pop(last)[1].rstrip()
-        merged[last:last] = [("text", text)] if text else []
-    return merged
+def _consume(text: str, at: int, url: str, folds: str) -> int:
+    """Return where a URL ends that begins at `at`, -1 where it does not."""
+    if text.startswith(url, at):
+        return at + len(url)
+    for character in url if folds else "":
+        while text[at : at + 1] and text[at] in folds and text[at] != character:
+            at += 1
+        if text[at : at + 1] != character:
+            return -1
+        at += 1
+    return at if folds else -1
 
 
-def _pairs(token: Token) -> list[tuple[str, str]]:
-    return list(zip(token[2::2], token[3::2], strict=True))
-
-
-def _first_difference(one: str, other: str) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return f"{_short(repr(other[at : at + _MAX_SHOWN]))} for {_short(repr(one[at : at + _MAX_SHOWN]))}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+def _sendable(detail: str) -> str:
+    """Write broken characters as escapes: the answer crosses a pipe as UTF-8."""
+    return detail.encode("utf-8", "backslashreplace").decode()

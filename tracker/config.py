@@ -186,6 +186,9 @@ class TrackingSection(Section):
     unknown_set: Literal["reject", "ignore"] = Field(
         "reject", description="A message that names a set that is not there: reject or ignore."
     )
+    verify_sample: float = Field(
+        0.0, ge=0, le=1, description="Share of rewritten mail that the witness checks, in a process of its own."
+    )
 
     @field_validator("collect_for")
     @classmethod
@@ -284,9 +287,7 @@ CONSOLE: Final = Kind(name="console", model=ConsoleSection, planned=frozenset({"
 METRICS: Final = Kind(name="metrics", model=MetricsSection)
 STORAGE: Final = Kind(name="storage", model=StorageSection, planned=frozenset({"keep", "keep_statistics"}))
 KEYS: Final = Kind(name="keys", model=KeysSection)
-TRACKING: Final = Kind(
-    name="tracking", model=TrackingSection, planned=frozenset({"require_verified_senders", "verify_sample"})
-)
+TRACKING: Final = Kind(name="tracking", model=TrackingSection, planned=frozenset({"require_verified_senders"}))
 CONFIGURATION_SET: Final = Kind(
     name="configuration_set",
     named=True,

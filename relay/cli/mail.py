@@ -35,7 +35,8 @@ def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name
 
     config = load(config_path)
     keys = secrets.load(config.keys.file).tokens
-    message, prepared = prepare_file(config, file, recipient=recipient, set_name=set_name)
+    sample = prepare_file(config, file, recipient=recipient, set_name=set_name)
+    prepared = sample.prepared
     if prepared.plan is None:
         sys.stdout.buffer.write(prepared.message)
         return
@@ -44,7 +45,7 @@ def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name
         keys=keys,
         key_id=keys.minting(now),
         base_url=settings_in_force(config).base_url,
-        copy=CopyId(message, os.urandom(COPY_SUFFIX_BYTES)),
+        copy=CopyId(sample.message_id, os.urandom(COPY_SUFFIX_BYTES)),
         day=day_of(now),
         sample=True,
     )

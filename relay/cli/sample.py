@@ -1,6 +1,7 @@
 """A message from a file, taken through the same preparation as one that a client sends."""
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,24 @@ import click
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
+    from relay.core.copies import CopyMint
     from relay.core.prepare import Prepared
     from tracker.contract.address import Address
     from tracker.contract.ids import MessageId
     from tracker.contract.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A message that was prepared. `size_bytes` is that of the file with the line ends of SMTP.
+
+    `forced_bytes` is the length of the field that `--set` put before it.
+    """
+
+    message_id: "MessageId"
+    prepared: "Prepared"
+    size_bytes: int
+    forced_bytes: int
 
 
 class AddressType(click.ParamType["Address"]):
@@ -43,9 +58,7 @@ def settings_in_force(config: "Config") -> "Settings":
     return config.settings()
 
 
-def prepare_file(
-    config: "Config", path: Path, *, recipient: "Address | None", set_name: str | None
-) -> "tuple[MessageId, Prepared]":
+def prepare_file(config: "Config", path: Path, *, recipient: "Address | None", set_name: str | None) -> Sample:
     """Prepare a file as if it had been sent to the recipient now; a refusal ends the command with exit code 1."""
     from relay.core import headers
     from relay.core.mailboxes import first_mailbox
@@ -56,9 +69,8 @@ def prepare_file(
     from tracker.contract.ids import RANDOM_BYTES_OF_MESSAGE_ID, MessageId
 
     now = datetime.now(UTC)
-    raw = path.read_bytes()
-    if set_name is not None:
-        raw = b"X-SES-CONFIGURATION-SET: " + set_name.encode() + b"\r\n" + raw
+    forced = b"" if set_name is None else b"X-SES-CONFIGURATION-SET: " + set_name.encode() + b"\r\n"
+    raw = forced + path.read_bytes()
     values = headers.scan(raw).values("From")
     author = first_mailbox(values[0]) if values else None
     submission = Submission(
@@ -79,4 +91,27 @@ def prepare_file(
     if isinstance(prepared, Reply):
         click.echo(f"mailwake: the message would be refused: {prepared.line()}", err=True)
         raise SystemExit(1)
-    return message, prepared
+    size_bytes = len(prepared.original.raw) - len(forced)
+    return Sample(message_id=message, prepared=prepared, size_bytes=size_bytes, forced_bytes=len(forced))
+
+
+def sample_mint(config: "Config", settings: "Settings", message: "MessageId") -> "CopyMint":
+    """Make sample links: they redirect, and are never recorded. Without a keys file, under a key of the moment."""
+    from relay.core.copies import CopyMint
+    from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
+    from tracker.contract.token import SECRET_BYTES, TokenKey, TokenKeys, day_of
+    from tracker.runtime import secrets
+
+    now = datetime.now(UTC)
+    if config.keys.file.exists():
+        keys = secrets.load(config.keys.file).tokens
+    else:
+        keys = TokenKeys([TokenKey(key_id=1, secret=os.urandom(SECRET_BYTES), mint_from=now)])
+    return CopyMint(
+        keys=keys,
+        key_id=keys.minting(now),
+        base_url=settings.base_url,
+        copy=CopyId(message, os.urandom(COPY_SUFFIX_BYTES)),
+        day=day_of(now),
+        sample=True,
+    )

@@ -159,36 +159,6 @@ def test_check_reports_a_broken_file(tmp_path: Path) -> None:
     assert {json.loads(line)["what"] for line in done.output.splitlines()} >= {"relay.listen", "upstream.default"}
 
 
-def test_explain_tells_every_part_and_link(tmp_path: Path, message: Path) -> None:
-    """Tracked, or not and why; the set and why; growth; and the witness agrees."""
-    config = str(configure(tmp_path))
-
-    done = _run("explain", str(message), "--json", "--config", config)
-    explained = json.loads(done.output)
-
-    assert done.exit_code == 0
-    assert explained["configuration_set"] == "default"
-    assert "account" in explained["because"]
-    assert [part["outcome"] for part in explained["parts"]] == ["edited"]
-    outcomes = {link["url"]: link["outcome"] for link in explained["links"]}
-    assert outcomes["https://shop.example/a?b=1&c=2"] == "tracked"
-    assert outcomes["mailto:x@shop.example"] == "scheme"
-    assert explained["growth_bytes"] > 0
-    assert explained["witness"] == []
-    assert "witness:           agrees" in _run("explain", str(message), "--config", config).output
-
-
-def test_explain_says_why_a_message_is_left_alone(tmp_path: Path, message: Path) -> None:
-    """A refusal has exit code 1 and the reply; an untouched message its reason."""
-    config = str(configure(tmp_path))
-
-    unknown = _run("explain", str(message), "--set", "nobody", "--config", config)
-    assert unknown.exit_code == 1
-    assert "554 5.7.1" in unknown.output
-    untouched = _run("explain", str(message), "--json", "--config", config, MAILWAKE__TRACKING__ENABLED="false")
-    assert json.loads(untouched.output)["reason"] == "not_enabled"
-
-
 def test_init_makes_a_set_up_that_serves(tmp_path: Path) -> None:
     """The files are private, nothing is written over, and the configuration is without an error."""
     folder = tmp_path / "new"

@@ -277,3 +277,12 @@ def test_a_unit_that_cannot_be_read_is_unfit_and_nothing_else(text: str) -> None
     for parse in (parse_size, parse_duration, ListenAddress.parse):
         with contextlib.suppress(UnfitError):
             parse(text)
+
+
+def test_a_share_is_a_number_from_0_to_1(tmp_path: Path) -> None:
+    """`verify_sample` is a share: a percentage is an error, not a hundredfold."""
+    assert _load(tmp_path, SMALL).tracking.verify_sample == 0.0
+    assert _load(tmp_path, SMALL + "[tracking]\nverify_sample = 1").tracking.verify_sample == 1.0
+    assert _load(tmp_path, SMALL, MAILWAKE__TRACKING__VERIFY_SAMPLE="0.25").tracking.verify_sample == 0.25
+    for wrong in ("1.5", "-0.1", "nan", '"half"'):
+        assert "tracking.verify_sample" in _problems(tmp_path, f"{SMALL}[tracking]\nverify_sample = {wrong}")
