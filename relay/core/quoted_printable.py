@@ -72,9 +72,9 @@ class Quoted:
         for splice in splices:
             known = groups[-1].last if groups else None
             first = self._line_at(splice.start, known)
-            last = self._line_at(max(splice.start, splice.end - 1), first)
-            if splice.end > last.text[1]:
-                last = self._line_from(last.encoded[1] + 2, last.following)  # the splice takes the line end with it
+            last = first
+            while splice.end > last.text[1] and last.encoded[1] < len(self.encoded):
+                last = self._line_from(last.encoded[1] + 2, last.following)
             if first != known:
                 groups.append(_Group(first=first, last=last, splices=[]))
             groups[-1].last = last
