@@ -14,6 +14,7 @@ Theory:
     and where each begins is kept.
 """
 
+import re
 from binascii import a2b_qp, b2a_qp
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from typing import Final, NamedTuple
 from relay.core.splices import Piece, Span, Splice
 
 MAX_LINE: Final = 76
+
+_EMPTY_LINES: Final = re.compile(rb"(?:=\r\n)*+")
 
 
 class Run(NamedTuple):
@@ -119,6 +122,8 @@ class Quoted:
             following = at + _size(encoded, start, end + 2)
             if following > offset:
                 return start, at
+            if following == at and (empty := _EMPTY_LINES.match(encoded, end + 2)):
+                end = empty.end() - 2
             start, at = end + 2, following
 
     def _line_from(self, start: int, at: int) -> _Line:
@@ -145,7 +150,10 @@ def decode(encoded: bytes) -> Quoted:
     if _size(encoded, 0, len(encoded)) == len(text) and not _has_white_line_ends(encoded):
         return Quoted(encoded=encoded, text=text, starts=None)
     lines = encoded.split(b"\r\n")
-    decoded = [_decode_line(line) + (b"" if _is_soft(line) else b"\r\n") for line in lines[:-1]]
+    decoded = [
+        line.rstrip(b" \t") + b"\r\n" if b"=" not in line else _decode_line(line) + (b"" if _is_soft(line) else b"\r\n")
+        for line in lines[:-1]
+    ]
     return Quoted(
         encoded=encoded,
         text=b"".join([*decoded, _decode_line(lines[-1])]),
