@@ -15,7 +15,7 @@ Theory:
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
@@ -25,6 +25,9 @@ from relay.core import controls
 
 Span = tuple[int, int]
 
+MAX_BYTES: Final = 128 * 1024
+MAX_LINES: Final = 1000
+"""What is read of a block; Postfix stops at 100 KB."""
 MAX_HOPS: Final = 50
 """Received fields after which a message is in a loop; Postfix's `hopcount_limit`."""
 MAX_OWN_HOPS: Final = 3
@@ -39,8 +42,13 @@ CONTROLS: Final = frozenset(name.lower().encode() for name in controls.names()) 
 """Fields that never leave: what clients tell us, what would tell of a Bcc, and what only the last hop may write."""
 CONTROL_PREFIX: Final = b"x-mailgun-track"
 
-_FIELD: Final = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?")
-_PREFACE: Final = re.compile(rb"(?:>?From (?![ \t]*:)|[ \t])[^\n]*\n?(?:[ \t][^\n]*\n?)*")
+# Possessive, all of them: what a group of thousands of lines could go back to takes hundreds of megabytes.
+_FIELD: Final = re.compile(rb"([!-9;-~]++)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?")
+_PREFACE: Final = re.compile(rb"(?:>?From (?![ \t]*:)|[ \t])[^\n]*+\n?(?:[ \t][^\n]*+\n?)*+")
+_NO_FIELD: Final = re.compile(rb"\n(?![ \t]|[!-9;-~]++[ \t]*+:)")
+_CONTROL_FIELD: Final = re.compile(
+    rb"\n(?=[BRXbrx])(?i:(?:%b)[ \t]*+:|%b)[^\n]*+(?:\n[ \t][^\n]*+)*+" % (b"|".join(sorted(CONTROLS)), CONTROL_PREFIX)
+)
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HELO: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
@@ -67,7 +75,8 @@ class HeaderBlock:
 
     `first` is where a new first field goes, `end` is behind the last field, `body` behind the empty line. `is_sound` is
     False where programs disagree: the block does not end with an empty line (or with the part), begins with a
-    continuation, or has white space before a colon.
+    continuation, or has white space before a colon. `is_cut` where it goes on beyond what is read; then `end` and
+    `body` are where that ends.
     """
 
     raw: bytes
@@ -76,6 +85,7 @@ class HeaderBlock:
     end: int
     body: int
     is_sound: bool
+    is_cut: bool
     fields: tuple[Field, ...]
 
     def find(self, name: str) -> Iterator[Field]:
@@ -100,23 +110,25 @@ class HeaderBlock:
         """Say whether a field of that name stands in the block."""
         return next(self.find(name), None) is not None
 
-    def count_lines(self) -> int:
-        """Count the lines of all fields."""
-        return self.raw.count(b"\n", self.start, self.end)
-
 
 def scan(raw: bytes, start: int = 0, end: int | None = None) -> HeaderBlock:
     """Find the fields of the header block in `raw[start:end]`, whose line ends are CRLF. Linear, never raises."""
     limit = len(raw) if end is None else end
-    first = position = first_field_at(raw, start, limit)
+    beyond = min(limit, start + MAX_BYTES + 1)  # where a field ends there it is cut, or too long by one byte
+    first = position = first_field_at(raw, start, beyond)
     fields: list[Field] = []
     is_sound = not raw.startswith((b" ", b"\t"), start, limit)
-    while (match := _FIELD.match(raw, position, limit)) is not None:
+    is_cut = _is_too_large(raw, start, first)
+    while not is_cut and (match := _FIELD.match(raw, position, beyond)) is not None:
+        if match.end() - start > MAX_BYTES or len(fields) == MAX_LINES:
+            is_cut = True
+            break
         colon = raw.index(b":", match.end(1))
         fields.append(Field(match[1].lower(), position, colon + 1, match.end()))
         is_sound &= colon == match.end(1)
         position = match.end()
-    is_closed = _is_empty_line(raw, position, limit)
+    is_cut = is_cut or _is_too_large(raw, start, position)
+    is_closed = not is_cut and _is_empty_line(raw, position, limit)
     has_fields = bool(fields) or is_closed or start == limit
     return HeaderBlock(
         raw=raw,
@@ -124,7 +136,8 @@ def scan(raw: bytes, start: int = 0, end: int | None = None) -> HeaderBlock:
         first=first,
         end=position,
         body=position + 2 if is_closed else position,
-        is_sound=is_sound and has_fields and (is_closed or position == limit),
+        is_sound=is_sound and has_fields and not is_cut and (is_closed or position == limit),
+        is_cut=is_cut,
         fields=tuple(fields),
     )
 
@@ -136,20 +149,21 @@ def first_field_at(raw: bytes, start: int = 0, end: int | None = None) -> int:
 
 
 def strip_controls(raw: bytes) -> bytes:
-    """Return the message without the fields that must not leave; the message itself where it has none of them."""
-    return remove(raw, lambda name: name in CONTROLS or name.startswith(CONTROL_PREFIX))
+    """Return the message without the fields that must not leave; the message itself where it has none of them.
 
-
-def remove(raw: bytes, unwanted: Callable[[bytes], bool] | Collection[bytes]) -> bytes:
-    """Return the message without the fields of these (lower-case) names, folded lines and all."""
-    is_unwanted = unwanted if callable(unwanted) else unwanted.__contains__
-    pieces: list[bytes | memoryview] = []
+    Those beyond the limits of a block leave as well: a `Bcc` does not stay for standing behind 128 KB.
+    """
+    block = scan(raw)
     view = memoryview(raw)
+    pieces: list[bytes | memoryview] = []
     kept_to = 0
-    for field in scan(raw).fields:
-        if is_unwanted(field.name):
+    for field in block.fields:
+        if _is_control(field.name):
             pieces.append(view[kept_to : field.start])
             kept_to = field.end
+    if block.is_cut:
+        pieces += (view[kept_to : block.end], _without_controls(raw[block.end :]))
+        kept_to = len(raw)
     return b"".join([*pieces, view[kept_to:]]) if pieces else raw
 
 
@@ -160,9 +174,11 @@ def prepend(raw: bytes, *fields: bytes) -> bytes:
     """
     block = scan(raw)
     view = memoryview(raw)
-    has_header = bool(block.fields) or block.body > block.end
+    has_header = bool(block.fields) or block.is_cut or block.body > block.end
     separator = b"" if has_header or block.end == len(raw) else b"\r\n"
-    return b"".join([view[: block.first], *fields, separator, view[block.first :]])
+    # An mbox line may be all there is, without its end: nothing may become a part of it.
+    line_end = b"\r\n" if 0 < block.first == len(raw) and not raw.endswith(b"\r\n") else b""
+    return b"".join([view[: block.first], line_end, *fields, separator, view[block.first :]])
 
 
 def make_field(name: str, value: str) -> bytes:
@@ -214,6 +230,28 @@ def is_looping(block: HeaderBlock, instance: str) -> bool:
 
 def _mark(instance: str) -> str:
     return f"(Mailwake {instance})"
+
+
+def _is_control(name: bytes) -> bool:
+    return name in CONTROLS or name.startswith(CONTROL_PREFIX)
+
+
+def _without_controls(lines: bytes) -> bytes:
+    """Take the control fields out of the lines of a header and the body behind it, without a look at other fields."""
+    lines = b"\n" + lines
+    lowered = lines.lower()
+    if not any(b"\n" + name in lowered for name in (*CONTROLS, CONTROL_PREFIX)):
+        return lines[1:]
+    last = _NO_FIELD.search(lines)
+    end = len(lines) if last is None else last.start()
+    header = _CONTROL_FIELD.sub(b"", lines[:end])
+    if header.endswith(b"\r") and end == len(lines):
+        header += b"\n"  # the last field had no line end
+    return header[1:] + lines[end:] if header else lines[end + 1 :]
+
+
+def _is_too_large(raw: bytes, start: int, end: int) -> bool:
+    return end - start > MAX_BYTES or raw.count(b"\n", start, end) > MAX_LINES
 
 
 def _is_empty_line(raw: bytes, position: int, limit: int) -> bool:

@@ -10,9 +10,11 @@ Standards: RFC 5321 §2.3.8 (CR and LF only together, as line end), §4.5.2; RFC
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 Mode = Literal["normalize", "reject"]
+
+_CR_TO_SPACE: Final = bytes.maketrans(b"\r", b" ")
 
 
 class LineEndFault(StrEnum):
@@ -37,4 +39,4 @@ def settle(raw: bytes, mode: Mode = "normalize") -> bytes | LineEndFault:
     if mode == "reject":
         return LineEndFault.BARE_LINE_END
     # Once the pairs are gone every CR is bare; the CR before a pair (CR CR LF) is one of them.
-    return raw.replace(b"\r\n", b"\n").replace(b"\r", b" ").replace(b"\n", b"\r\n")
+    return raw.replace(b"\r\n", b"\n").translate(_CR_TO_SPACE).replace(b"\n", b"\r\n")

@@ -16,6 +16,7 @@ from relay.core.lineends import LineEndFault
 from relay.core.linkrules import LinkRules
 from relay.core.plan import RewriteOptions, RewritePlan
 from relay.core.policy import Refuse, Track, Untouched, decide
+from relay.core.reasons import SkipReason
 from relay.core.reply import Reply
 from relay.core.submission import Session, Submission
 from tracker.contract.ids import MessageId
@@ -69,8 +70,9 @@ def prepare(submission: Submission, *, site: Site, settings: Settings, message_i
     if isinstance(decision, Refuse):
         return decision.reply
     trace = _received(submission, site, message_id)
-    message = headers.prepend(headers.strip_controls(settled), trace)
-    options = _options(decision, settings)
+    # In this order: a line that was no field must not become the first line, and an mbox line for what comes in next.
+    message = headers.strip_controls(headers.prepend(settled, trace))
+    options = _options(decision, settings, original)
     return Prepared(
         message=message,
         original=original,
@@ -81,7 +83,7 @@ def prepare(submission: Submission, *, site: Site, settings: Settings, message_i
     )
 
 
-def _options(decision: Track | Untouched, settings: Settings) -> RewriteOptions | None:
+def _options(decision: Track | Untouched, settings: Settings, original: HeaderBlock) -> RewriteOptions | None:
     match decision:
         case Untouched():
             return None
@@ -97,7 +99,8 @@ def _options(decision: Track | Untouched, settings: Settings) -> RewriteOptions 
                     skip_url_text=chosen.skip_url_text,
                     sensitive=chosen.sensitive_links,
                 ),
-                leave=reason,
+                # Whatever stands beyond what was read of the header may have asked for no tracking.
+                leave=SkipReason.HEADER_TOO_LARGE if reason is None and original.is_cut else reason,
             )
         case _ as never:
             assert_never(never)
