@@ -17,11 +17,14 @@ LOCK    = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 UV     ?= uv
 CONFIG ?= config.example.toml
+# Of `make fuzz`: minutes for all targets together, and how many targets run at a time.
+MINUTES ?= 30
+JOBS    ?= 1
 PYTEST  = $(BIN)/python -m pytest
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test pytest check format soak bench golden-update lock clean
+.PHONY: help setup setup-dev run test pytest check format soak bench fuzz golden-update lock clean
 
 help:                     ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +58,9 @@ bench: setup-dev          ## Every bench, one after the other; each writes bench
 	@for file in bench/[a-z]*.py; do \
 		name=$${file#bench/}; echo "== $$name"; $(BIN)/python -m "bench.$${name%.py}"; done
 
+fuzz: $(VENV)/.installed-fuzz ## Search for input that breaks a law, MINUTES=30 in all; writes bench/results/fuzz.json.
+	@$(BIN)/python -m fuzz --minutes $(MINUTES) --jobs $(JOBS) $(ARGS)
+
 golden-update: setup-dev  ## Write the golden files anew. Read the diff before you commit it.
 	@MAILWAKE_GOLDEN_UPDATE=1 $(PYTEST) tests/unit -k golden $(ARGS)
 	@git --no-pager diff --stat -- tests/unit/golden
@@ -63,6 +69,7 @@ lock:                     ## Lock the dependencies again (needs uv). UPGRADE=--u
 	$(LOCK) $(UPGRADE) requirements/build.in --output-file requirements/build.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) $(UPGRADE) requirements/dev.in --output-file requirements/dev.txt
+	$(LOCK) $(UPGRADE) requirements/fuzz.in --output-file requirements/fuzz.txt
 
 clean:                    ## Remove what these commands made, except .venv and var.
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
@@ -92,4 +99,14 @@ $(VENV)/.installed: requirements/build.txt requirements/runtime.txt pyproject.to
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	@echo "Installing what tests and checks need"
 	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# --only-binary: without a wheel pip would try to build an engine, and a compiler's error tells nobody what to do.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev requirements/fuzz.txt
+	@echo "Installing the fuzzing engine"
+	@$(PIP) --only-binary :all: --require-hashes -r requirements/fuzz.txt || { \
+		echo "Atheris, the fuzzing engine, has wheels for Linux on x86_64 and CPython 3.11 to 3.13 alone; this is" \
+			"$$(uname -sm), $$($(BIN)/python --version)." >&2; \
+		echo "Elsewhere \`make test\` still runs every target over its seeds and over all that was ever found." >&2; \
+		exit 1; }
 	@touch $@

@@ -44,7 +44,15 @@ _URL_WHITE: Final = " \t\r\n"
 _TRAILING: Final = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
 # Labels that programs read as what is larger.
-_NEIGHBOURS: Final = {"ks_c_5601-1987": "cp949", "euc-kr": "cp949", "shift_jis": "cp932", "gb2312": "gb18030"}
+# As browsers and mail clients read these (Encoding Standard §4.2).
+_NEIGHBOURS: Final = {
+    "iso-8859-1": "cp1252",
+    "latin1": "cp1252",
+    "ks_c_5601-1987": "cp949",
+    "euc-kr": "cp949",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+}
 _STALE: Final = frozenset({"content-md5", "content-length"})
 _ENCODING: Final = "content-transfer-encoding"
 
@@ -218,7 +226,7 @@ def _text(part: Message) -> str:
         decoded = part.get_payload(decode=True)
         raw = decoded if isinstance(decoded, bytes) else b""
     charset = part.get_content_charset("us-ascii")
-    for codec in (charset, _NEIGHBOURS.get(charset, "utf-8"), "utf-8"):
+    for codec in (_NEIGHBOURS.get(charset, charset), charset, "utf-8"):
         try:
             return raw.decode(codec)
         except (LookupError, UnicodeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.machine import ROOT
 
 _NOT_OURS = {"build", "dist", "node_modules", "results", "var"}
-_BYTES = {".eml", ".gif", ".ico", ".mmdb", ".png", ".pyc", ".woff2"}
+_BYTES = {".bin", ".eml", ".gif", ".ico", ".mmdb", ".png", ".pyc", ".woff2"}
 
 
 def project_files() -> Iterator[Path]:

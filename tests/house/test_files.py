@@ -11,7 +11,7 @@ from tests.house.sources import modules, project_files, shown, text_files
 from tests.machine import ROOT
 
 MAX_LINES = 400
-ALL = ("relay", "tracker", "tests", "bench")
+ALL = ("relay", "tracker", "tests", "bench", "fuzz")
 
 # Written in two pieces, or this file would be the first to be found.
 _UNFINISHED = re.compile(r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b")

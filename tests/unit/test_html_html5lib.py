@@ -1,24 +1,12 @@
 """`html.find` against html5lib, an independent parser that follows the HTML standard, on what both must see alike."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
 import html5lib
 import pytest
-from html5lib import _tokenizer as html5lib_tokenizer
-from html5lib.constants import tokenTypes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core import html
+from tests.laws import html as laws
 
-_RAW = {
-    **dict.fromkeys(["title", "textarea"], "rcdataState"),
-    **dict.fromkeys(["style", "xmp", "iframe", "noembed", "noframes"], "rawtextState"),
-    "script": "scriptDataState",
-    "plaintext": "plaintextState",
-}
-_STRIPPED = "".join(map(chr, range(0x21)))
 _NAMESPACE = "{http://www.w3.org/1999/xhtml}"
 
 # Everything that a tokenizer may stumble over, but no conditional comment and no foreign content.
@@ -79,7 +67,7 @@ _soup = st.lists(st.tuples(_noise, _links), max_size=6).map(
 @given(_soup)
 def test_the_tokenizers_agree_on_every_link(body: str) -> None:
     """Tags, attributes, comments, raw text and character references, in any order and however broken."""
-    assert _ours(body) == list(_tokenized(body))
+    laws.the_tokenizers_agree_on_every_link(body)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +78,7 @@ def test_a_character_reference_in_a_url_is_what_html5lib_makes_of_it(entity: str
     """By the rule for attributes, in every neighbourhood."""
     body = f'<a href="http://x/?{entity}{behind}|">'
 
-    assert _ours(body) == list(_tokenized(body))
+    assert laws.our_links(body) == list(laws.html5lib_links(body))
 
 
 _words = st.text("abc é&<>'", max_size=8)
@@ -140,37 +128,9 @@ def test_the_documents_have_the_same_links(element: str) -> None:
     tree = html5lib.parse(body)
 
     expected = [
-        (node.tag.removeprefix(_NAMESPACE), _as_url(node.attrib["href"]))
+        (node.tag.removeprefix(_NAMESPACE), laws.as_url(node.attrib["href"]))
         for node in tree.iter()
         if node.tag in {f"{_NAMESPACE}a", f"{_NAMESPACE}area"} and "href" in node.attrib
     ]
 
-    assert _ours(body) == [(tag, url) for tag, url in expected if url]
-
-
-def _ours(body: str) -> list[tuple[str, str]]:
-    return [(link.tag, link.url) for link in html.find(body.encode()).links if link.url]
-
-
-def _tokenized(body: str) -> Iterator[tuple[str, str]]:
-    """Run html5lib's tokenizer, switched into raw text as its parser does."""
-    tokenizer: Any = html5lib_tokenizer.HTMLTokenizer(body)
-    for token in tokenizer:
-        if token["type"] != tokenTypes["StartTag"] and token["type"] != tokenTypes["EmptyTag"]:
-            continue
-        if token["name"] in _RAW:
-            tokenizer.state = getattr(tokenizer, _RAW[token["name"]])
-        if token["name"] in {"a", "area"}:
-            url = _as_url(_first_href(token["data"]))
-            if url:
-                yield token["name"], url
-
-
-def _first_href(data: Mapping[str, str] | Sequence[Sequence[str]]) -> str:
-    """Attributes are a list of pairs, or, once html5lib has put them together, a mapping of the first ones."""
-    pairs = data.items() if isinstance(data, Mapping) else data
-    return next((value for name, value in pairs if name == "href"), "")
-
-
-def _as_url(value: str) -> str:
-    return value.translate({9: None, 10: None, 13: None}).strip(_STRIPPED)
+    assert laws.our_links(body) == [(tag, url) for tag, url in expected if url]

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.linkrules import LinkRules, LinkVerdict, _place, is_sensitive, judge, storable
+from relay.core.linkrules import LinkRules, LinkVerdict, is_sensitive, judge, storable
 from relay.core.reasons import SkipReason
 from tests.growth import is_linear
-from tracker.core.location import location
+from tests.laws import links as laws
 
 _RULES = LinkRules(
     own_hosts=frozenset({"trace.shop.example", "127.0.0.1:8080"}),
@@ -250,10 +250,4 @@ def test_a_sensitive_link_is_redacted_skipped_or_tracked() -> None:
 @given(st.text(max_size=80) | st.text(alphabet="htps:/\\@[]%{}*|<>?#.&=;a1 é", max_size=80).map("https://".__add__))
 def test_judging_is_total(url: str) -> None:
     """Any text gets a verdict; what is wrapped is http or https with a host, and the redirect has a place to go."""
-    verdict = judge(url, _RULES)
-
-    assert verdict.wrap == (verdict.reason is None)
-    if verdict.wrap:
-        assert url.lower().startswith(("http://", "https://"))
-        assert not isinstance(_place(url), SkipReason)
-        assert location(url) is not None
+    laws.judging_is_total(url, _RULES)

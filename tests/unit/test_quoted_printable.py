@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core import base64_body, quoted_printable
-from relay.core.splices import Splice, settle
+from relay.core.splices import Splice
+from tests.laws import encodings as laws
 
 _WORDS = [b"\r\n", b" ", b"\t", b"=", b"a", b"word " * 9, b"\xc3\xa9", b".", b"x" * 80, b"\r", b"\n", b"From "]
 _TEXTS = st.lists(st.sampled_from(_WORDS)).map(b"".join)
@@ -41,9 +42,7 @@ def test_what_is_encoded_decodes_to_itself(text: bytes) -> None:
 @given(_TEXTS, _TEXTS)
 def test_a_soft_end_goes_on_in_what_follows(text: bytes, rest: bytes) -> None:
     """The run's last line ends with `=`, within 76 characters."""
-    encoded = quoted_printable.encode(text, ends_soft=True)
-    assert max(map(len, encoded.split(b"\r\n"))) <= 76
-    assert quoted_printable.decode(encoded + b"\r\n" + quoted_printable.encode(rest)).text == text + rest
+    laws.a_soft_end_goes_on_in_what_follows(text, rest)
 
 
 @given(_ENCODED, st.integers(0, 20_000))
@@ -63,15 +62,9 @@ def test_a_place_in_the_text_leads_to_its_line(encoded: bytes, offset: int) -> N
 @given(_ENCODED, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60), _TEXTS), max_size=4))
 def test_a_splice_changes_its_own_text_and_nothing_else(encoded: bytes, edits: list[tuple[int, int, bytes]]) -> None:
     """Every byte outside an edit is unchanged after decoding, and lines that no edit touches keep their form."""
-    text = quoted_printable.decode(encoded).text
-    places = [(at % (len(text) + 1), size, new) for at, size, new in edits]
-    found = [Splice(at, min(at + size, len(text)), (new,)) for at, size, new in places]
-    splices = settle(found)
-    expected = bytearray(text)
-    for splice in reversed(splices):
-        expected[splice.start : splice.end] = b"".join(p for p in splice.pieces if isinstance(p, bytes))
-    changed = _spliced(encoded, splices)
-    assert quoted_printable.decode(changed).text == bytes(expected)
+    size = len(quoted_printable.decode(encoded).text)
+    splices = [Splice(at % (size + 1), at % (size + 1) + length, (new,)) for at, length, new in edits]
+    laws.a_splice_changes_its_own_text_and_nothing_else(encoded, splices)
 
 
 def test_only_touched_lines_are_encoded_again() -> None:
@@ -103,9 +96,4 @@ def test_base64_in_doubt_is_not_decoded(body: bytes) -> None:
 @given(st.binary(max_size=400), st.sampled_from([60, 64, 72, 76]))
 def test_base64_is_encoded_at_its_own_line_length(raw: bytes, octets: int) -> None:
     """What was base64 of that line length is so again, byte for byte."""
-    encoded = base64_body.encode(raw, line_octets=octets) + b"\r\n"
-    found = base64_body.decode(encoded)
-    assert found is not None
-    if b"\r\n" in encoded.rstrip(b"\r\n"):
-        assert found.line_octets == octets
-    assert base64_body.encode(found.raw, line_octets=octets) + found.tail == encoded
+    laws.base64_keeps_its_form(raw, octets)

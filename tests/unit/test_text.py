@@ -1,7 +1,5 @@
 """Links of plain text: what is inside of a URL and what is the sentence's (RFC 3986 appendix C, RFC 3676)."""
 
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +7,7 @@ from hypothesis import strategies as st
 from relay.core import plan, text
 from relay.core.reasons import SkipReason
 from tests.growth import is_linear
+from tests.laws import text as laws
 from tests.unit.rewriting import joined, mail, options, reasons, text_mail
 
 
@@ -293,21 +292,14 @@ _PIECES = st.sampled_from(
 @given(st.lists(_PIECES, max_size=12).map("".join), st.booleans(), st.booleans())
 def test_spans_are_ordered_disjoint_and_hold_their_url(body: str, flowed: bool, delsp: bool) -> None:
     """What is at a span, without folds, is the URL; every find is within the body."""
-    raw = body.encode()
-
-    scan = text.find(raw, flowed=flowed, delsp=delsp)
-
-    spans = sorted([link.span for link in scan.links] + list(scan.removals) + list(scan.open_trackers))
-    assert all(0 <= start < end <= len(raw) for start, end in spans)
-    assert all(one[1] <= other[0] for one, other in pairwise(spans))
-    for link in scan.links:
-        assert "".join(raw[slice(*link.span)].decode().split()) == link.url
+    laws.spans_are_ordered_and_hold_their_url(body.encode(), "utf-8", flowed=flowed, delsp=delsp)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["utf-8", "shift_jis", "gb18030", "latin-1", "ascii"]))
 def test_any_bytes_are_read_without_an_exception(body: bytes, charset: str) -> None:
     """Mail is hostile."""
-    text.find(b"https://" + body + b" <http://" + body, charset=charset, flowed=True, delsp=True)
+    hostile = b"https://" + body + b" <http://" + body
+    laws.spans_are_ordered_and_hold_their_url(hostile, charset, flowed=True, delsp=True)
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,13 @@ def test_a_message_of_which_nothing_changed_is_not_parsed() -> None:
 
     assert made.parts == ()
     assert witness.check(message, message, made, FixedMint()) == []
+
+
+def test_latin_1_is_read_as_every_mail_client_reads_it() -> None:
+    """Bytes 0x80 to 0x9F of a part labelled ISO-8859-1 are letters of windows-1252; a URL that has one agrees."""
+    header = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\n"
+    message = header + b"see https://shop.example/h\x9cuvre now\r\n"
+    made = plan.make(message, options())
+
+    assert [link.url for link in made.links] == ["https://shop.example/h\u0153uvre"]
+    assert witness.check(message, joined(made), made, FixedMint()) == []
