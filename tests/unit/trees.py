@@ -95,7 +95,8 @@ def _merged(rows: Iterable[Row]) -> Iterator[Row]:
         waiting = row if row[1] == "text" else None
         if waiting is None:
             yield row
-    if waiting is not None and waiting[2]:
+    # White space alone at the end is kept behind a pixel, and not where nothing is shown before it.
+    if waiting is not None and str(waiting[2]).strip():
         yield waiting
 
 
