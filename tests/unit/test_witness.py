@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from relay import witness
 from relay.core import plan, quoted_printable
@@ -59,6 +61,28 @@ def test_an_honest_copy_is_agreed_to() -> None:
 
     assert len(made.links) == 8
     assert witness.check(_MAIL, joined(made), made, FixedMint()) == []
+
+
+@pytest.mark.parametrize("spelling", ["a&amp;copy=2&region=3", "a&copy=2&amp;region=3", "a&amp;amp;b&times=4", "&para"])
+def test_every_spelling_of_an_ampersand_is_agreed_to(spelling: str) -> None:
+    """Each `&` by itself is written as it is or as a reference; `html.parser` misreads but the former."""
+    message = html_mail(f'<a href="https://shop.example/?{spelling}">x</a>')
+    made = plan.make(message, options())
+
+    assert len(made.links) == 1
+    assert witness.check(message, joined(made), made, FixedMint()) == []
+
+
+@pytest.mark.parametrize("decoded_again", ["a&b&times=4", "a&amp;b&amp;times=4"])
+def test_a_url_that_is_not_decoded_once_is_a_disagreement(decoded_again: str) -> None:
+    """But twice, or never."""
+    message = html_mail('<a href="https://shop.example/?a&amp;amp;b&times=4">x</a>')
+    made = plan.make(message, options())
+    (link,) = made.links
+    wrong = replace(made, links=(structs.replace(link, url=f"https://shop.example/?{decoded_again}"),))
+
+    assert witness.check(message, joined(made), made, FixedMint()) == []
+    assert [found.kind for found in witness.check(message, joined(wrong), wrong, FixedMint())] == [Kind.MARKUP]
 
 
 @pytest.mark.parametrize(
