@@ -169,7 +169,10 @@ def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
 
     No line is longer than 76. With `ends_soft` the last one ends with `=`, to go on in what follows.
     """
-    encoded = b"\r\n".join([_encode_line(line) for line in text.split(b"\r\n")])
+    if b"\n" in text:
+        encoded = b"\r\n".join([_encode_line(line) for line in text.split(b"\r\n")])
+    else:
+        encoded = _encode_line(text)
     return _soften(encoded) if ends_soft else encoded
 
 

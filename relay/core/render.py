@@ -5,7 +5,8 @@ plan and the same URLs give the same bytes, so a copy that is tried again is the
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol, assert_never
+from operator import itemgetter
+from typing import Protocol, assert_never
 
 from relay.core import base64_body, html, quoted_printable, transcoding
 from relay.core.bodies import MAX_LINE_OCTETS, PartEdit, Reencoded, SplicedQuoted, SplicedText, has_long_line
@@ -38,7 +39,7 @@ def render(plan: RewritePlan, mint: Mint) -> list[Chunk]:
         changes += _changes(edit, fill)
     chunks: list[Chunk] = []
     position = 0
-    for (start, end), replacement in sorted(changes, key=lambda change: change[0]):
+    for (start, end), replacement in sorted(changes, key=itemgetter(0)):
         if position < start:
             chunks.append(view[position:start])
         chunks += replacement
@@ -48,23 +49,18 @@ def render(plan: RewritePlan, mint: Mint) -> list[Chunk]:
     return chunks
 
 
-_LINKS: Final = (SlotKind.HTML_LINK, SlotKind.TEXT_LINK)
-_PIXEL: Final = -1  # in the place of an index: there is one
-
-
 class _Filler:
     """Fills slots; each URL of the copy is minted once, also for a link that stands in several places."""
 
     def __init__(self, links: tuple[Link, ...], mint: Mint) -> None:
         self._links = links
         self._mint = mint
-        self._filled: dict[int, bytes] = {}  # by index of the link
+        self._filled: dict[int, bytes] = {}  # by index
 
     def __call__(self, slot: Slot) -> bytes:
-        key = slot.index if slot.kind in _LINKS else _PIXEL
-        filled = self._filled.get(key)
+        filled = self._filled.get(slot.index)
         if filled is None:
-            filled = self._filled[key] = self._make(slot)
+            filled = self._filled[slot.index] = self._make(slot)
         return filled
 
     def join(self, pieces: Iterable[Piece]) -> bytes:

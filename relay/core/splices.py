@@ -27,10 +27,10 @@ class SlotKind(Enum):
 
 
 class Slot(Struct, frozen=True):
-    """A place that render fills: `index` is that of the link, 0 for a pixel."""
+    """A place that render fills: `index` is that of the link, -1 for the pixel, which there is one of."""
 
     kind: SlotKind
-    index: int = 0
+    index: int = -1
 
 
 Piece = bytes | Slot
