@@ -28,10 +28,11 @@ def differences(before: str, after: str, urls: Mapping[str, str], pixel_url: str
     """Say in what the trees of two bodies differ but for what is promised; `urls` has the URL behind each of ours.
 
     Promised are: an `href` leads to the tracking URL that stands for it, our own attributes and placeholders are gone,
-    and there is one image of the pixel's URL, or none.
+    and there is one image of the pixel's URL, or none. The line end that ends both is the message's: where nothing is
+    shown before it, it stands in another place of the tree behind a pixel.
     """
-    old = list(_merged(_rows(before)))
-    rows = list(_rows(after, urls))
+    old = list(_merged(_rows(_without_line_end(before))))
+    rows = list(_rows(_without_line_end(after), urls))
     pixels = [number for number, row in enumerate(rows) if _is_pixel(row, pixel_url)]
     new = list(_merged(row for number, row in enumerate(rows) if number not in pixels))
     found = [f"{one!r} became {other!r}" for one, other in zip(old, new, strict=False) if one != other][:_SHOWN]
@@ -46,6 +47,10 @@ def shown_links(body: str) -> set[str]:
     """Return the `href` of every link in the tree, and of those that a conditional comment keeps for Outlook."""
     links = [row for row in _rows(body, {}) if row[1] in _STARTS and _is_link(str(row[-2]))]
     return {value for row in links if isinstance(row[-1], tuple) for name, value in row[-1] if name == "href"}
+
+
+def _without_line_end(body: str) -> str:
+    return body.removesuffix("\n").removesuffix("\r")
 
 
 def _rows(body: str, urls: Mapping[str, str] | None = None) -> Iterator[Row]:
@@ -95,8 +100,7 @@ def _merged(rows: Iterable[Row]) -> Iterator[Row]:
         waiting = row if row[1] == "text" else None
         if waiting is None:
             yield row
-    # White space alone at the end is kept behind a pixel, and not where nothing is shown before it.
-    if waiting is not None and str(waiting[2]).strip():
+    if waiting is not None and waiting[2]:
         yield waiting
 
 
