@@ -29,7 +29,7 @@ from relay.core.visibletext import alt_text, visible_text
 Span = tuple[int, int]
 
 MAX_STEPS: Final = 20_000
-"""Tags that are looked at in one message, a link counting as four: a fifth of a second. A long newsletter has 1,000."""
+"""Tags that are looked at in one message, a link counting as four: a fifth of a second. A newsletter takes 200."""
 
 OPEN_TRACKER: Final = b"{{ses:openTracker}}"
 _OPEN_TRACKER: Final = re.compile(re.escape(OPEN_TRACKER))
