@@ -176,6 +176,7 @@ class _Planner:
             self.opted_out.update(link.url for link in scan.links if link.opt_out)
             if self.options.html_links:
                 self._wrap_html(body, scan.links)
+            self.position += len(scan.links)
         self._place_pixel(scans, pixel_scope)
 
     def plan_text(self, opened: Sequence[OpenBody]) -> None:
@@ -228,7 +229,6 @@ class _Planner:
             index = indices[shown_number]
             if index is not None:
                 body.splices.append(_value_splice(body.text, link.value, Slot(SlotKind.HTML_LINK, index)))
-        self.position += len(found)
 
     def _add(self, body: OpenBody, candidate: _Candidate) -> int | None:
         """Number a link that may be wrapped; record why another may not."""
