@@ -201,12 +201,12 @@ class _Walk:
         pos = 0
         while (match := step.match(low, pos, self.end)) and self.steps <= self.max_steps:
             pos = match.end()
-            self.steps += 1
             if match[1]:
                 if not self.hints or self.hints[-1] >= pos:
-                    self._usual_link(match)
+                    self._usual_link(match, pos)
                     continue
                 pos = match.start(1) - 1
+            self.steps += 1
             if pos < self.end:
                 tag = htmltokens.tag_at(low, pos, self.end)
                 behind = self._declaration(pos) if tag is None else self._tag(tag, pos)
@@ -228,14 +228,14 @@ class _Walk:
         self._settle_trackers(pos, len(self.low))
         self._close_link(pos)
 
-    def _usual_link(self, match: re.Match[bytes]) -> None:
-        """Take in a link in its usual form, without opt-out."""
+    def _usual_link(self, match: re.Match[bytes], end: int) -> None:
+        """Take in a link in its usual form, without opt-out, that ends the match."""
         name_start, name_end = match.span(1)
-        self._close_link(name_start - 1)
-        end = match.end()
+        if self.open_link:
+            self.open_link.text_end = name_start - 1
         self.open_link = _Found(Tag(match[1], False, name_end, end), match.span(2), None, False, end)
         self.found.append(self.open_link)
-        self.steps += _LINK_STEPS - 1
+        self.steps += _LINK_STEPS
 
     def _link(self, found: _Found) -> HtmlLink:
         body, tag, codec = self.body, found.tag, self.codec
@@ -321,7 +321,7 @@ class _Walk:
                 opted_out = meaning.opted_out or (self.elements is not None and self.elements.opted_out)
                 self.open_link = _Found(tag, meaning.href, meaning.tags, opted_out, tag.end)
                 self.found.append(self.open_link)
-                self.steps += _LINK_STEPS - 1
+                self.steps += _LINK_STEPS - 1  # one was counted
         if self.elements:
             self.elements.start(name, opted_out=meaning.opted_out)
         if not self.comment_end:

@@ -147,6 +147,7 @@ _FILE_TYPES: Final = frozenset(
 )
 _MAX_HOST: Final = 255
 _MAX_ENCODED_HOST: Final = 3 * _MAX_HOST  # every octet as %41; what is longer must not fill the cache
+_MAX_AUTHORITY: Final = _MAX_ENCODED_HOST + len(":65535")
 
 
 def judge(url: str, rules: LinkRules, *, text: str = "", opt_out: SkipReason | None = None) -> LinkVerdict:
@@ -249,6 +250,11 @@ def _has_placeholder(url: str) -> bool:
 
 def _host_and_port(authority: str) -> tuple[str, str] | SkipReason:
     """`"Shop.Example.:8080"` gives `("shop.example", "8080")`; NO_HOST means that no browser could go there."""
+    return SkipReason.NO_HOST if len(authority) > _MAX_AUTHORITY else _split_authority(authority)
+
+
+@lru_cache(maxsize=1024)  # the links of a mail lead to few hosts
+def _split_authority(authority: str) -> tuple[str, str] | SkipReason:
     if authority.startswith("["):
         literal, bracket, rest = authority[1:].partition("]")
         host = _ipv6(literal) if bracket and rest[:1] in {"", ":"} else ""

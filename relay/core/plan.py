@@ -264,7 +264,7 @@ class _Planner:
         verdict = linkrules.judge(candidate.url, self.rules, text=candidate.text, opt_out=candidate.left)
         if not verdict.wrap:
             return verdict
-        if len(candidate.url.encode("utf-8", "surrogatepass")) > MAX_URL_BYTES:
+        if not _is_sealable(candidate.url):
             return LinkVerdict(wrap=False, reason=SkipReason.TOO_LONG)
         if len(self.links) >= min(self.options.max_links, MAX_LINK_INDEX + 1):
             return LinkVerdict(wrap=False, reason=SkipReason.MAX_LINKS)
@@ -286,6 +286,10 @@ class _Planner:
                 at -= 2  # a message ends with a line end
             body.splices.append(Splice(at, at, (_pixel(scan),)))
             self.has_pixel = True
+
+
+def _is_sealable(url: str) -> bool:
+    return len(url) <= MAX_URL_BYTES // 4 or len(url.encode("utf-8", "surrogatepass")) <= MAX_URL_BYTES
 
 
 def _pixel(scan: html.HtmlScan) -> Slot:

@@ -64,7 +64,7 @@ class _Filler:
         return filled
 
     def join(self, pieces: Iterable[Piece]) -> bytes:
-        return b"".join([self(piece) if isinstance(piece, Slot) else piece for piece in pieces])
+        return b"".join([piece if isinstance(piece, bytes) else self(piece) for piece in pieces])
 
     def _make(self, slot: Slot) -> bytes:
         match slot.kind:

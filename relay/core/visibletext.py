@@ -106,4 +106,6 @@ def _behind(low: bytes, tag: Tag, end: int) -> int:
 
 
 def _text(raw: bytes, codec: str) -> str:
-    return fold(charrefs.decode_text(charsets.decode(raw[:_MAX_RAW], codec)))
+    raw = raw[:_MAX_RAW]
+    text = raw.decode("ascii") if raw.isascii() else charsets.decode(raw, codec)
+    return fold(charrefs.decode_text(text) if "&" in text else text)
