@@ -33,6 +33,7 @@ MAX_TEXT_BYTES: Final = 2 * bodies.MAX_TEXT_BYTES
 MAX_SHOWN_URL: Final = 500
 """Characters of a URL in a skip: a `data:` URL may hold a whole picture."""
 
+_HTML_LINK, _TEXT_LINK = SlotKind.HTML_LINK, SlotKind.TEXT_LINK
 _STALE_WHEN_CHANGED: Final = ("Content-MD5", "Content-Length")
 _ANGLES: Final = re.compile(r"<([^<>]*)>")
 _WHITE: Final = re.compile(r"\s+")
@@ -205,7 +206,7 @@ class _Planner:
                 index = self._add(body, _Candidate(position=self.position, url=url, left=reason))
                 self.position += 1
                 if index is not None:
-                    body.splices.append(Splice(*span, (Slot(SlotKind.TEXT_LINK, index),)))
+                    body.splices.append(Splice(*span, (Slot(_TEXT_LINK, index),)))
 
     def _opt_out(self, url: str) -> SkipReason | None:
         return SkipReason.OPT_OUT if url in self.opted_out else None
@@ -228,7 +229,7 @@ class _Planner:
                 indices[shown_number] = self._add(body, candidate)
             index = indices[shown_number]
             if index is not None:
-                body.splices.append(_value_splice(body.text, link.value, Slot(SlotKind.HTML_LINK, index)))
+                body.splices.append(_value_splice(body.text, link.value, Slot(_HTML_LINK, index)))
 
     def _add(self, body: OpenBody, candidate: _Candidate) -> int | None:
         """Number a link that may be wrapped; record why another may not."""

@@ -166,10 +166,10 @@ def encode(text: bytes, *, ends_soft: bool = False) -> bytes:
 
     No line is longer than 76. With `ends_soft` the last one ends with `=`, to go on in what follows.
     """
-    if b"\n" in text:
-        encoded = b"\r\n".join([_encode_line(line) for line in text.split(b"\r\n")])
+    if _is_plain(text):
+        encoded = _break(text.replace(b"=", b"=3D"))
     else:
-        encoded = _encode_line(text)
+        encoded = b"\r\n".join([_encode_line(line) for line in text.split(b"\r\n")])
     return _soften(encoded) if ends_soft else encoded
 
 
@@ -186,8 +186,13 @@ def _has_white_line_ends(encoded: bytes) -> bool:
     return b"\t" in encoded and b"\t\r\n" in encoded
 
 
+def _is_plain(line: bytes) -> bool:
+    """Say whether nothing but `=` has to be encoded; a space at the end has, and a dot that may come to stand alone."""
+    return not line.translate(None, _PRINTABLE) and not line.endswith((b" ", b"."))
+
+
 def _encode_line(line: bytes) -> bytes:
-    if not line.translate(None, _PRINTABLE) and not line.endswith((b" ", b".")):
+    if _is_plain(line):
         return _break(line.replace(b"=", b"=3D"))
     if b"\n" in line:
         return _encode_stray_line_feeds(line)

@@ -49,6 +49,10 @@ def render(plan: RewritePlan, mint: Mint) -> list[Chunk]:
     return chunks
 
 
+# A member of an enumeration is not found quickly (CPython 3.11), and is asked for with each link of each copy.
+_HTML_LINK, _TEXT_LINK, _PIXEL = SlotKind.HTML_LINK, SlotKind.TEXT_LINK, SlotKind.PIXEL
+
+
 class _Filler:
     """Fills slots; each URL of the copy is minted once, also for a link that stands in several places."""
 
@@ -67,17 +71,13 @@ class _Filler:
         return b"".join([piece if isinstance(piece, bytes) else self(piece) for piece in pieces])
 
     def _make(self, slot: Slot) -> bytes:
-        match slot.kind:
-            case SlotKind.HTML_LINK:
-                return html.encode(self._mint.link_url(self._links[slot.index]))
-            case SlotKind.TEXT_LINK:
-                return self._mint.link_url(self._links[slot.index]).encode("ascii")
-            case SlotKind.PIXEL:
-                return b"<img src=" + html.quote(self._mint.pixel_url()) + _PIXEL_STYLE + b">"
-            case SlotKind.XHTML_PIXEL:
-                return b"<img src=" + html.quote(self._mint.pixel_url()) + _PIXEL_STYLE + b" />"
-            case _:
-                assert_never(slot.kind)
+        kind = slot.kind
+        if kind is _HTML_LINK:
+            return html.encode(self._mint.link_url(self._links[slot.index]))
+        if kind is _TEXT_LINK:
+            return self._mint.link_url(self._links[slot.index]).encode("ascii")
+        end = b">" if kind is _PIXEL else b" />"
+        return b"<img src=" + html.quote(self._mint.pixel_url()) + _PIXEL_STYLE + end
 
 
 def _changes(edit: PartEdit, fill: _Filler) -> Iterator[tuple[Span, list[Chunk]]]:
