@@ -64,12 +64,21 @@ def _worst(cases: dict[str, dict[str, object]], figure: str) -> dict[str, object
 
 
 def _in_a_process(name: str) -> dict[str, object]:
+    """Measure in a process of its own; what comes near the limit three times, of which the middle one counts."""
+    tries = [_once(name)]
+    if float(str(tries[0]["prepare_cpu_s"])) > MOST_CPU_S / 2:
+        tries += [_once(name), _once(name)]
+    measured = sorted(tries, key=lambda one: float(str(one["prepare_cpu_s"])))[len(tries) // 2]
+    print(f"{name}: {measured}", file=sys.stderr)
+    return measured
+
+
+def _once(name: str) -> dict[str, object]:
     command = [sys.executable, "-m", "bench.hostile", "--one", name]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=_TIMEOUT_S)
     if done.returncode:
         sys.exit(f"{name}: {done.stderr}")
     measured: dict[str, object] = json.loads(done.stdout)
-    print(f"{name}: {measured}", file=sys.stderr)
     return measured
 
 

@@ -65,7 +65,8 @@ class _Group:
 class Quoted:
     """A quoted-printable body and its text.
 
-    `starts` has where each line begins, in the body and in the text, unless the body is clean: see "Theory".
+    `starts` has where each line begins, in the body (line ends not counted) and in the text, unless the body is clean:
+    see "Theory".
     """
 
     encoded: bytes
@@ -109,7 +110,7 @@ class Quoted:
         if self.starts is not None:
             encoded_starts, text_starts = self.starts
             number = bisect_right(text_starts, offset) - 1
-            return self._line_from(encoded_starts[number], text_starts[number])
+            return self._line_from(encoded_starts[number] + 2 * number, text_starts[number])
         start, at = (known.encoded[1] + 2, known.following) if known is not None else (0, 0)
         encoded = self.encoded
         while offset - at > _NEAR and (end := encoded.rfind(b"\r\n", start, start + offset - at)) >= 0:
@@ -155,8 +156,8 @@ def decode(encoded: bytes) -> Quoted:
         encoded=encoded,
         text=b"".join([*decoded, _decode_line(lines[-1])]),
         starts=(
-            list(accumulate((len(line) + 2 for line in lines[:-1]), initial=0)),
-            list(accumulate(map(len, decoded), initial=0)),
+            tuple(accumulate(map(len, lines[:-1]), initial=0)),
+            tuple(accumulate(map(len, decoded), initial=0)),
         ),
     )
 
