@@ -10,7 +10,7 @@ A background task that fails ends the process with an error: whoever supervises 
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from socket import socket
 from typing import Final
@@ -18,37 +18,17 @@ from typing import Final
 import structlog
 
 from relay.appconfig import Config
-from relay.config import UpstreamSection
-from relay.core import reply as replies
-from relay.core.attempt import Attempt, Transaction
-from relay.core.prepare import Site
-from relay.core.reply import Reply
-from relay.pipeline import Pipeline, Ports
-from relay.smtp.listener import Listener, silence_library_log
-from relay.smtp.options import ListenerOptions
-from relay.smtp.pool import make_upstream
-from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
-from relay.spool.entry import SpoolEntry
-from relay.spool.errors import SpoolVersionError
-from relay.spool.files import Spool
-from relay.spool.lane import UpstreamLimits
-from relay.spool.runner import Runner, RunnerOptions
-from relay.spool.space import SpaceGate, SpoolOptions
-from relay.verification.sampling import Sampler
+from relay.smtp.listener import silence_library_log
+from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
-from tracker.contract.ports import EventSink
-from tracker.contract.settings import Settings
 from tracker.runtime import observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Status
 from tracker.runtime.secrets import Secrets
-from tracker.runtime.slots import Slot
 from tracker.runtime.units import ListenAddress
 
 PARTS: Final = ("relay", "tracker", "console")
-DRAIN_S: Final = 8.0  # container engines kill after 10 s
-_FAREWELL_S: Final = 0.5
 
 _log = structlog.get_logger()
 
@@ -128,9 +108,9 @@ class _Process:
             settings,
             keys,
         )
-        self._relay: _Relay | None = None
+        self._relay: Relay | None = None
         if "relay" in bound:
-            self._relay = _Relay(config, settings, keys, self._slots["spool.directory"], self._tracker.journal)
+            self._relay = Relay(config, settings, keys, self._slots["spool.directory"], self._tracker.journal)
 
     async def run(self, stop: asyncio.Event, ready: Ready) -> None:
         """Serve until `stop` is set, then drain."""
@@ -215,158 +195,3 @@ class _Process:
             upstreams={name: str(section.url) for name, section in self._config.upstreams.items()},
             queue=status.queue,
         )
-
-
-class _Relay:
-    """Listener, pipeline, spool, runner and sampler of a process, and the upstreams that they send through."""
-
-    def __init__(self, config: Config, settings: Settings, keys: Secrets, own_slot: Slot, journal: EventSink) -> None:
-        """Open the spool, adopt what others left. ConfigError: a spool file or a certificate cannot be used."""
-        self._is_draining = False
-        adopted = slots.adopt("spool.directory", config.spool.directory, "q")
-        self._spools = [_open_spool(slot) for slot in (own_slot, *adopted)]
-        self._gate = SpaceGate(
-            self._spools,
-            SpoolOptions(
-                high_water_bytes=config.spool.high_water,
-                min_free_bytes=config.spool.min_free,
-                max_message_bytes=config.relay.max_message,
-            ),
-        )
-        self._upstreams = {
-            name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
-        }
-        share = config.tracking.verify_sample
-        self._sampler = Sampler(share, os.urandom) if share else None
-        self._sampling: asyncio.Task[None] | None = None
-        pipeline = Pipeline(
-            Site(hostname=config.hostname, instance=config.instance, bare_line_ends=config.relay.bare_line_ends),
-            Ports(
-                settings=lambda: settings,
-                keys=lambda: keys.tokens,
-                put=self._spools[0].put,
-                queue=self._queue,
-                clock=now,
-                entropy=os.urandom,
-                verify=self._sampler.offer if self._sampler is not None else None,
-            ),
-        )
-        self._runner = Runner(
-            spools=self._spools,
-            upstreams={
-                name: UpstreamLimits(
-                    max_connections=section.max_connections,
-                    max_recipients=section.max_recipients,
-                    final=section.final,
-                    host=section.url.host or config.hostname,
-                )
-                for name, section in config.upstreams.items()
-            },
-            send=self._send,
-            copy_of=pipeline.copy_of,
-            sink=journal,
-            options=RunnerOptions(hostname=config.hostname, retry_for=config.spool.retry_for, dsn=config.spool.dsn),
-            clock=now,
-            entropy=os.urandom,
-        )
-        self._listener = Listener(
-            ListenerOptions(
-                hostname=config.hostname,
-                max_message_bytes=config.relay.max_message,
-                max_recipients=config.relay.max_recipients,
-                max_connections=config.relay.max_connections,
-                max_connections_per_address=config.relay.max_connections_per_address,
-                allow_networks=config.relay.allow_networks,
-            ),
-            pipeline.accept,
-            self.admit,
-            now,
-        )
-
-    @property
-    def waiting(self) -> int:
-        """How many messages wait."""
-        return self._runner.waiting
-
-    def admit(self) -> Reply | None:
-        """Return the reply that refuses all mail now, or None."""
-        return None if self._gate.admits() else replies.SPOOL_FULL
-
-    async def start(self, group: asyncio.TaskGroup, sockets: list[socket]) -> None:
-        """Take up what the spool holds, then listen."""
-        group.create_task(self._runner.run(), name="deliver")
-        if self._sampler is not None:
-            self._sampling = group.create_task(self._sampler.run(), name="verify")
-        await self._listener.start(sockets)
-
-    async def drain(self) -> None:
-        """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
-        self._is_draining = True
-        await asyncio.gather(self._listener.drain(DRAIN_S), self._runner.drain(DRAIN_S))
-        if self._sampling is not None:
-            self._sampling.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_S):
-                await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
-
-    def close(self) -> None:
-        """End the spool's threads."""
-        for spool in self._spools:
-            spool.close()
-
-    def _queue(self, entry: SpoolEntry) -> None:
-        """Hand a message that is safe now to the runner; in a drain the next process takes it up from the spool."""
-        facts = entry.accepted.facts
-        _log.info(
-            "message_accepted",
-            message_ref=str(facts.message),
-            recipients=len(entry.recipients),
-            size_bytes=facts.size_bytes,
-            configuration_set=facts.configuration_set,
-            sender=facts.source,
-        )
-        if not self._is_draining:
-            self._runner.notify(entry)
-
-    async def _send(self, upstream: str, transaction: Transaction) -> list[Attempt]:
-        return await self._upstreams[upstream].send(transaction)
-
-
-def _open_spool(slot: Slot) -> Spool:
-    spool = Spool(slot.directory)
-    try:
-        spool.open()
-    except (SpoolVersionError, OSError) as error:
-        wrong = f"{slot.directory} cannot be used: {error}"
-        remedy = "start the version that wrote it, or mend the folder"
-        raise ConfigError(None, [Problem(key="spool.directory", wrong=wrong, remedy=remedy)]) from error
-    return spool
-
-
-def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstream:
-    try:
-        return make_upstream(upstream_options(name, section, hostname))
-    except OSError as error:
-        wrong = f"{section.tls_ca} cannot be used: {error}"
-        problem = Problem(key=f"upstream.{name}.tls_ca", wrong=wrong, remedy="name a PEM file with certificates")
-        raise ConfigError(None, [problem]) from error
-
-
-def upstream_options(name: str, section: UpstreamSection, hostname: str) -> UpstreamOptions:
-    """Translate a table `[upstream.NAME]` into what the SMTP client takes."""
-    url = section.url
-    target: Target
-    if url.maildir is not None:
-        target = MaildirTarget(url.maildir)
-    else:
-        target = SmtpTarget(url.host, url.port, Security(url.scheme))
-    return UpstreamOptions(
-        name=name,
-        target=target,
-        hostname=hostname,
-        username=section.username or "",
-        password=section.password.get_secret_value() if section.password is not None else "",
-        tls_ca=section.tls_ca,
-        max_connections=section.max_connections,
-        max_messages_per_connection=section.max_messages_per_connection,
-    )

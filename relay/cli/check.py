@@ -20,7 +20,7 @@ from relay.cli.sample import AddressType
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
-    from relay.config import UpstreamSection
+    from relay.config.upstream import UpstreamSection
     from tracker.contract.address import Address
     from tracker.runtime.control import Status
 
@@ -168,10 +168,10 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
     """Connect as the relay does: greeting, EHLO, TLS, login. Return what stood in the way."""
     import asyncio
 
-    from relay.app import upstream_options
     from relay.core.attempt import Accepted, Deferred, Rejected, Unknown
     from relay.smtp.upstream import Connection, verifying_context
     from relay.smtp.upstreams import SmtpTarget
+    from relay.wiring import upstream_options
 
     options = upstream_options(name, section, config.hostname)
     if not isinstance(options.target, SmtpTarget):

@@ -34,7 +34,7 @@ def show(*, config_path: Path | None, origin: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the file."""
-    from relay.appconfig import TABLES
+    from relay.configdraft import TABLES
 
     properties = {}
     for kind in TABLES:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from relay import appconfig
-from relay.appconfig import TABLES
+from relay.configdraft import TABLES
 from tests.machine import ROOT
 from tracker.runtime.configtypes import BASE, Kind, Section
 

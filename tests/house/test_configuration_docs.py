@@ -8,8 +8,8 @@ import click
 import pytest
 from pydantic import TypeAdapter
 
-from relay.appconfig import TABLES
 from relay.cli.main import main
+from relay.configdraft import TABLES
 from tests.machine import ROOT
 from tracker.runtime.configtypes import Kind, Section
 

@@ -18,6 +18,8 @@ _TRACKER_FOR_RELAY = {
     "relay.witness": (),
     "relay.witness_html": (),
     "relay.appconfig": ("tracker.config", "tracker.contract", "tracker.runtime"),
+    "relay.configchecks": ("tracker.contract", "tracker.runtime"),
+    "relay.configdraft": ("tracker.config", "tracker.runtime"),
     "relay.pipeline": ("tracker.contract", "tracker.runtime"),
 }
 
@@ -27,7 +29,9 @@ _OWNERS = {
     "aiosmtplib": ("relay.smtp",),
     "alembic": ("tracker.store",),
     "bs4": ("relay.witness_html",),
+    "argon2": ("relay.smtp.passwords",),
     "click": ("relay.cli",),
+    "dns": ("relay.cli",),
     "cryptography": ("tracker.contract.token", "tracker.runtime.secrets"),
     "jinja2": ("tracker.console",),
     "pydantic": ("relay.config", "tracker.config", "tracker.runtime"),

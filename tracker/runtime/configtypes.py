@@ -1,7 +1,7 @@
 """The types of keys that both halves' sections are made of, and the base of those sections.
 
 Owns how pydantic sees the spellings of `units`; the sections themselves are in `tracker/config.py` and
-`relay/config.py`.
+`relay/config`.
 """
 
 from dataclasses import dataclass, field

@@ -1,0 +1,81 @@
+"""`[relay]`: where mail comes in, from whom, and how much of it."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from tracker.contract.address import normalize_domain
+from tracker.contract.errors import AddressError
+from tracker.runtime.configtypes import Count, Kind, Listens, Networks, Section, Size, as_list
+from tracker.runtime.units import ListenAddress, Network, UnfitError, is_private_network
+
+_MAX_MESSAGE_BYTES: Final = 1 << 30
+_INSTANCE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
+
+
+def _hostname(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        domain = normalize_domain(value)
+    except AddressError as error:
+        raise UnfitError(f"{value!r} is no host name", 'write it like "relay.example.com"') from error
+    if domain.startswith("["):
+        raise UnfitError("it is an address", 'write a name like "relay.example.com"')
+    return domain
+
+
+def _smtp_listen(value: object) -> object:
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, str) and text.startswith("smtps:"):
+            raise UnfitError("TLS is planned, and not in this version", 'write it like "127.0.0.1:2525"')
+    return as_list(value)
+
+
+class RelaySection(Section):
+    """`[relay]`: the SMTP server that mail is sent to."""
+
+    listen: Annotated[Listens, BeforeValidator(_smtp_listen)] = Field(
+        (ListenAddress("127.0.0.1", 2525),), min_length=1, description="Where the relay listens."
+    )
+    hostname: Annotated[str, BeforeValidator(_hostname)] | None = Field(
+        None,
+        examples=['"relay.example.com"'],
+        description="The name in the greeting and in Received. Left out: this machine's.",
+    )
+    instance: str | None = Field(
+        None,
+        pattern=_INSTANCE,
+        examples=['"relay1"'],
+        description="This node's name, in Received. Left out: this machine's.",
+    )
+    allow_networks: Networks = Field(
+        (), examples=['["127.0.0.0/8", "::1/128"]'], description="Private networks that may send without a login."
+    )
+    max_message: Size = Field(25 << 20, description="The largest message taken in.")
+    max_recipients: Count = Field(1000, ge=100, le=100_000, description="The most recipients of a message.")
+    max_connections: Count = Field(1000, ge=1, le=100_000, description="The most connections at a time.")
+    max_connections_per_address: Count = Field(
+        100, ge=1, le=100_000, description="The most from one address; loopback and allow_networks excepted."
+    )
+    bare_line_ends: Literal["normalize", "reject"] = Field(
+        "normalize", description="A bare LF becomes CRLF and a bare CR a space, or the message is refused."
+    )
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _are_private(cls, value: tuple[Network, ...]) -> tuple[Network, ...]:
+        for network in value:
+            if not is_private_network(network):
+                raise UnfitError(f"{network} is not private: this would be an open relay", "name your own network")
+        return value
+
+    @field_validator("max_message")
+    @classmethod
+    def _has_a_bound(cls, value: int) -> int:
+        if not 1 << 10 <= value <= _MAX_MESSAGE_BYTES:
+            raise UnfitError("it is not between 1KiB and 1GiB", 'write it like "25MiB"')
+        return value
+
+
+RELAY: Final = Kind(name="relay", model=RelaySection, planned=frozenset({"tls", "inline_wait"}))
