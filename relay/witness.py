@@ -43,8 +43,7 @@ _SUFFIX: Final = re.compile(r'\[\[\s*data-msys-clicktrack\s*=\s*"?[01]"?\s*\]\]'
 _URL_WHITE: Final = " \t\r\n"
 _TRAILING: Final = re.compile(rb"[ \t]+(?=\r?\n|\Z)")
 _COMMENT: Final = re.compile(r"\([^()]*\)")
-# Labels that programs read as what is larger.
-# As browsers and mail clients read these (Encoding Standard §4.2).
+# Labels that browsers and mail clients read as a larger charset (Encoding Standard §4.2).
 _NEIGHBOURS: Final = {
     "iso-8859-1": "cp1252",
     "latin1": "cp1252",
@@ -208,7 +207,7 @@ def _children(part: Message) -> list[Message]:
 
 
 def _encoding(part: Message) -> str:
-    return str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    return _COMMENT.sub("", str(part.get("Content-Transfer-Encoding", ""))).strip().lower()
 
 
 def _type(part: Message) -> str:

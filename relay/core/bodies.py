@@ -48,7 +48,8 @@ class Reencoded:
     """A body that is encoded again as a whole: base64, quoted-printable with lines over 998 octets, or a charset that
     must be decoded (`codec`; else None).
 
-    `line_octets` and `tail` are those of a base64 body.
+    `line_octets` is that of a base64 body; `tail` follows as it stood: what is behind base64, the last line end of
+    quoted-printable.
     """
 
     pieces: tuple[Piece, ...]
@@ -88,6 +89,7 @@ class OpenBody:
     codec: str | None
     quoted: quoted_printable.Quoted | None
     base64: base64_body.Base64 | None
+    tail: bytes
     splices: list[Splice] = field(default_factory=list)
 
     @property
@@ -102,6 +104,10 @@ def open_part(message: bytes, part: Part) -> OpenBody | SkipReason:
     if charset is None:
         return SkipReason.UNKNOWN_CHARSET
     encoded = message[slice(*part.body)]
+    tail = b""
+    if part.encoding == "quoted-printable" and not charset.is_ascii_compatible and encoded.endswith(b"\r\n"):
+        # In 16 bits it would be half a character, or another one: a line end there is of the message, not of the text.
+        encoded, tail = encoded[:-2], b"\r\n"
     if len(encoded) > 4 * MAX_TEXT_BYTES:  # 1 MiB with every byte quoted-printable, and its soft breaks
         return SkipReason.TOO_LARGE
     quoted = quoted_printable.decode(encoded) if part.encoding == "quoted-printable" else None
@@ -121,7 +127,13 @@ def open_part(message: bytes, part: Part) -> OpenBody | SkipReason:
     if pgp is not None:
         return SkipReason.ENCRYPTED if pgp[1] == b"MESSAGE" else SkipReason.SIGNED
     return OpenBody(
-        part=part, text=text, charset="utf-8" if codec else charset.codec, codec=codec, quoted=quoted, base64=base64
+        part=part,
+        text=text,
+        charset="utf-8" if codec else charset.codec,
+        codec=codec,
+        quoted=quoted,
+        base64=base64,
+        tail=base64.tail if base64 else tail,
     )
 
 
@@ -156,10 +168,10 @@ def _content(body: OpenBody, found: Sequence[Splice]) -> Content:
         return SplicedQuoted(runs=tuple(body.quoted.runs(found)))
     pieces = splices.cut(body.text, found)
     if body.base64 is not None:
-        octets, tail = body.base64.line_octets, body.base64.tail
-        return Reencoded(pieces=pieces, codec=body.codec, encoding="base64", line_octets=octets, tail=tail)
+        octets = body.base64.line_octets
+        return Reencoded(pieces=pieces, codec=body.codec, encoding="base64", line_octets=octets, tail=body.tail)
     if body.codec is not None or body.quoted is not None:
-        return Reencoded(pieces=pieces, codec=body.codec, encoding=body.part.encoding)
+        return Reencoded(pieces=pieces, codec=body.codec, encoding=body.part.encoding, tail=body.tail)
     return SplicedText(pieces=pieces, lines=tuple(_touched_lines(pieces)), is_long=has_long_line(body.text))
 
 

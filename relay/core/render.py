@@ -114,7 +114,7 @@ def _reencode(edit: PartEdit, content: Reencoded, raw: bytes) -> Iterator[tuple[
     if content.encoding == "base64":
         yield edit.body, [base64_body.encode(raw, line_octets=content.line_octets), content.tail]
     elif content.encoding == "quoted-printable":
-        yield edit.body, [_quoted(raw, content.codec)]
+        yield edit.body, [_quoted(raw, content.codec), content.tail]
     elif has_long_line(raw):
         yield edit.encoding_field, [edit.quoted_field]
         yield edit.body, [quoted_printable.encode(raw)]

@@ -31,9 +31,8 @@ _HTTP: Final = frozenset({"http", "https", "http+notrack", "https+notrack"})
 _MARKED: Final = re.compile(r"(https?)(\+notrack)://", re.IGNORECASE)  # the opt-out of Postal
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+\Z")
 _LONGEST_SCHEME: Final = 32
-_GLUED: Final = re.compile(
-    r"[.\-](?=https?\Z)", re.IGNORECASE
-)  # "here.https://": no scheme ends so, but a sentence may
+# "here.https://": no scheme ends so, but a sentence may.
+_GLUED: Final = re.compile(r"[.\-](?=https?\Z)", re.IGNORECASE)
 _OPAQUE: Final = frozenset({"mailto", "sms", "magnet"})  # without `//`, and URLs may stand in what follows
 _BEHIND_SCHEME: Final = re.compile(r":(?://|(?:(?<=mailto:)|(?<=sms:)|(?<=magnet:))(?!https?:))", re.IGNORECASE)
 _BEHIND_WWW: Final = re.compile(r"\.(?<=[wW]{3}\.)(?<![\w@./:+\-][wW]{3}\.)")
