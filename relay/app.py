@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from relay import appconfig
 from relay.appconfig import Config
 from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
@@ -47,7 +48,7 @@ def run(config: Config, parts: Sequence[str], ready: Ready) -> int:
     bound = serve.bind(listens(config, parts))
     try:
         keys = load_secrets(config, may_create=True)
-        return serve.run(lambda stop: _Process(config, keys, bound).run(stop, ready))
+        return serve.run(lambda stop, reload: _Process(config, keys, bound).run(stop, reload, ready))
     finally:
         serve.close(bound)
 
@@ -112,18 +113,19 @@ class _Process:
         if "relay" in bound:
             self._relay = Relay(config, settings, keys, self._slots["spool.directory"], self._tracker.journal)
 
-    async def run(self, stop: asyncio.Event, ready: Ready) -> None:
-        """Serve until `stop` is set, then drain."""
+    async def run(self, stop: asyncio.Event, reload: asyncio.Event, ready: Ready) -> None:
+        """Serve until `stop` is set, then drain; `reload` has the configuration read again."""
         try:
             await self._open()
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
                 background = await self._start(stack, group)
+                background.append(group.create_task(self._reload_whenever(reload), name="reload"))
                 _log.info("process_started", version=self.status().version, slot=self.status().slot)
                 ready(self.status())
                 await stop.wait()
                 self._is_stopping = True
                 await self._drain()
-                if background:
+                if "tracker" in self._bound:
                     await self._tracker.settle()
                 for task in background:
                     task.cancel()
@@ -170,6 +172,20 @@ class _Process:
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
         return background
+
+    async def _reload_whenever(self, wanted: asyncio.Event) -> None:
+        """Take up what can change while it serves. A file that is broken is refused whole, and the old one stays."""
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            try:
+                config = await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
+                if self._relay is not None:
+                    await self._relay.reload(config)
+            except ConfigError as error:
+                _log.error("reload_refused", problems=[str(problem) for problem in error.problems])
+            else:
+                _log.info("configuration_reloaded", path=str(config.source.path))
 
     async def _drain(self) -> None:
         parts = [self._tracker.drain()]

@@ -125,6 +125,9 @@ class Relay:
             self._sampling = group.create_task(self._sampler.run(), name="verify")
         await self._listener.start(sockets)
 
+    async def reload(self, config: Config) -> None:
+        """Take up what of a new configuration can change without dropping a connection, or raise ConfigError."""
+
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
         self._is_draining = True

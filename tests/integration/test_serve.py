@@ -192,7 +192,7 @@ import asyncio
 from tracker.runtime import observe, serve
 observe.configure_logging(level="info", form="json", addresses=False)
 async def fail(): raise RuntimeError("broken")
-async def main(stop):
+async def main(stop, reload):
     async with asyncio.TaskGroup() as group:
         group.create_task(fail())
         await stop.wait()
@@ -202,7 +202,7 @@ _STUCK = """
 import asyncio
 from tracker.runtime import observe, serve
 observe.configure_logging(level="info", form="json", addresses=False)
-async def main(stop):
+async def main(stop, reload):
     print("ready", flush=True)
     await asyncio.Event().wait()
 raise SystemExit(serve.run(main))

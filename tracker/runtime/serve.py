@@ -30,7 +30,8 @@ _ECHO_S: Final = 0.5  # who signals a process and its group (timeout, some super
 
 _log = structlog.get_logger()
 
-Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+Main = Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]
+"""Runs until the first event is set; whenever the second one is, it clears it and reads its files again."""
 
 
 def harden() -> None:
@@ -71,7 +72,9 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[ListenAddress]:
 
 
 def run(main: Main) -> int:
-    """Run `main` until it ends; SIGTERM and SIGINT set the event that it gets, a second one ends the process at once.
+    """Run `main` until it ends; SIGTERM and SIGINT set its first event, a second one ends the process at once.
+
+    SIGHUP sets the second event: the configuration is to be read again. Several in a row may become one.
 
     Returns the exit code: 0 when `main` returned, 1 when it or one of its tasks failed. A ConfigError goes through.
     """
@@ -92,7 +95,7 @@ def run(main: Main) -> int:
 
 
 async def _supervise(main: Main) -> None:
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     stopped_at_s = 0.0
 
@@ -108,10 +111,11 @@ async def _supervise(main: Main) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
     try:
-        await main(stop)
+        await main(stop, reload)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
