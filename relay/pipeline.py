@@ -97,6 +97,7 @@ class Pipeline:
             key_id=self._ports.keys().minting(now),
             body_8bit=not prepared.message.isascii(),
             smtputf8=submission.envelope.smtputf8,
+            dsn=submission.envelope.dsn,
         )
         await self._ports.put(entry, prepared.message)
         if prepared.plan is not None and prepared.options is not None:

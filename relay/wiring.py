@@ -103,6 +103,7 @@ class Relay:
                 max_connections=config.relay.max_connections,
                 max_connections_per_address=config.relay.max_connections_per_address,
                 allow_networks=config.relay.allow_networks,
+                dsn=config.spool.dsn,
             ),
             pipeline.accept,
             self.admit,

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from relay.core.dsnrequest import NO_REQUEST, DsnRequest
 from tracker.contract import backoff
 from tracker.contract.ids import CopyId
 
@@ -46,7 +47,7 @@ class Transaction:
     """One MAIL, its RCPTs and the data that all of them get.
 
     `copies` has the copy id of each of `recipients`. `data` are slices of the message, CRLF line ends, not dot-stuffed.
-    `reverse_path` is empty for reports.
+    `reverse_path` is empty for reports. `dsn` is what was asked of reports, in the order of `recipients`.
     """
 
     reverse_path: str
@@ -55,6 +56,7 @@ class Transaction:
     data: tuple[bytes | memoryview, ...]
     body_8bit: bool = False
     smtputf8: bool = False
+    dsn: DsnRequest = NO_REQUEST
 
     @property
     def size_bytes(self) -> int:
@@ -75,9 +77,13 @@ class UpstreamReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The upstream answered 2xx to the final dot: the copy is its own now."""
+    """The upstream answered 2xx to the final dot: the copy is its own now.
+
+    `reports`: it offers DSN, so that it reports the delivery where that was asked (RFC 3461 §5.2.1).
+    """
 
     reply: UpstreamReply
+    reports: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,13 @@
 """What a client hands over: who it is, the envelope, the message. Values of the SMTP session, free of the library.
 
-Standards: RFC 5321 §2.3.1 (envelope and content), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 1870 (SIZE).
+Standards: RFC 5321 §2.3.1 (envelope and content), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 1870 (SIZE),
+RFC 3461 (DSN).
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from relay.core.dsnrequest import NO_REQUEST, DsnRequest
 from tracker.contract.address import Address, ReversePath
 
 
@@ -31,7 +33,8 @@ class Session:
 class Envelope:
     """Sender and recipients of one transaction; each recipient stands once, in the order of RCPT.
 
-    `body_8bit` is `BODY=8BITMIME`; `declared_size` is the value of `SIZE=` in octets, None where there was none.
+    `body_8bit` is `BODY=8BITMIME`; `declared_size` is the value of `SIZE=` in octets, None where there was none; `dsn`
+    is what was asked of delivery reports.
     """
 
     reverse_path: ReversePath
@@ -39,6 +42,7 @@ class Envelope:
     body_8bit: bool
     smtputf8: bool
     declared_size: int | None
+    dsn: DsnRequest = NO_REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ Departs from: RFC 5321 §4.1.1.11, which ties parameters to EHLO; a client that 
 from typing import Final
 
 from relay.core import reply as replies
+from relay.core.dsnrequest import ANYTHING, DsnRequest, RecipientRequest
 from relay.core.reply import Reply
 from relay.core.submission import Envelope
 from relay.smtp.commands import Mail, parse_helo, parse_mail, parse_rcpt
@@ -36,7 +37,7 @@ class Dialogue:
         self._admit = admit
         self._trusted = trusted
         self._mail: Mail | None = None
-        self._recipients: dict[Address, None] = {}
+        self._recipients: dict[Address, RecipientRequest] = {}
         self._surplus_recipients = 0
         self._errors = 0
         self._junk = 0
@@ -45,7 +46,8 @@ class Dialogue:
     def keywords(self) -> tuple[str, ...]:
         """What EHLO offers, our name first; nothing that is not done in full."""
         size = f"SIZE {self._options.max_message_bytes}"
-        return (self._options.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+        reports = ("DSN",) if self._options.dsn else ()
+        return (self._options.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", *reports)
 
     def answer(self, verb: str, argument: str) -> Reply:
         """Do what a command asks, `("MAIL", "FROM:<ana@shop.example>")`; every command but DATA."""
@@ -86,6 +88,7 @@ class Dialogue:
             body_8bit=self._mail.body_8bit,
             smtputf8=self._mail.smtputf8,
             declared_size=self._mail.declared_size,
+            dsn=self._dsn_request(self._mail),
         )
 
     def reset(self) -> None:
@@ -140,12 +143,20 @@ class Dialogue:
     def _add_recipient(self, argument: str) -> Reply:
         if self._mail is None:
             return replies.MAIL_FIRST if self.helo else replies.HELO_FIRST
-        recipient = parse_rcpt(argument, smtputf8=self._mail.smtputf8)
-        if isinstance(recipient, Reply):
-            return recipient
-        if recipient in self._recipients:  # nobody gets two copies because a list holds an address twice
+        rcpt = parse_rcpt(argument, smtputf8=self._mail.smtputf8)
+        if isinstance(rcpt, Reply):
+            return rcpt
+        if rcpt.recipient in self._recipients:  # nobody gets two copies because a list holds an address twice
             return replies.RECIPIENT_OK
         if len(self._recipients) >= self._options.max_recipients:
             return replies.TOO_MANY_RECIPIENTS
-        self._recipients[recipient] = None
+        self._recipients[rcpt.recipient] = rcpt.request
         return replies.RECIPIENT_OK
+
+    def _dsn_request(self, mail: Mail) -> DsnRequest:
+        asked = tuple(self._recipients.values())
+        return DsnRequest(
+            returned=mail.returned,
+            envelope_id=mail.envelope_id,
+            recipients=asked if any(request != ANYTHING for request in asked) else (),
+        )

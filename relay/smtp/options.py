@@ -32,9 +32,9 @@ class ListenerOptions:
     """The settings of the listener, from `[relay]`.
 
     `hostname` is our name in the greeting; sizes are in octets. `max_connections_per_address` does not bind loopback
-    and `allow_networks`, the peers that may send without AUTH. The times are limits on one command line: from a peer
-    that may send (RFC 5321 §4.5.3.2.7: at least 5 minutes) and from any other; and on the whole of DATA, in which each
-    `data_window_s` must bring at least 500 octets a second.
+    and `allow_networks`, the peers that may send without AUTH. `dsn`: reports are made, so EHLO may offer them. The
+    times are limits on one command line: from a peer that may send (RFC 5321 §4.5.3.2.7: at least 5 minutes) and from
+    any other; and on the whole of DATA, in which each `data_window_s` must bring at least 500 octets a second.
     """
 
     hostname: str
@@ -43,6 +43,7 @@ class ListenerOptions:
     max_connections: int
     max_connections_per_address: int
     allow_networks: tuple[IPv4Network | IPv6Network, ...]
+    dsn: bool = True
     command_timeout_s: float = 300.0
     stranger_timeout_s: float = 60.0
     data_timeout_s: float = 1800.0

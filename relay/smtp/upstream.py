@@ -9,7 +9,7 @@ they re-parse addresses, take only 250 for success, rewrite the body by regex, a
 The few private names that replace them are pinned in tests/seams/test_aiosmtplib.py.
 
 Standards: RFC 5321 §3.3, §4.5.3.2; RFC 1870 (SIZE); RFC 6152 §3 (8BITMIME); RFC 6531 §3.1 (SMTPUTF8); RFC 3207
-(STARTTLS); RFC 4954 (AUTH).
+(STARTTLS); RFC 4954 (AUTH); RFC 3461 §5.2.1 (DSN).
 
 Limits: commands are not pipelined. A message in 8 bits for an upstream without 8BITMIME is refused with 5.6.3: it is
 not converted.
@@ -19,6 +19,7 @@ import asyncio
 import ipaddress
 import ssl
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import aiosmtplib
@@ -34,7 +35,18 @@ from aiosmtplib.errors import (
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
-from relay.core.attempt import Attempt, Deferred, Phase, Rejected, Transaction, Unknown, UpstreamReply, of_reply
+from relay.core.attempt import (
+    Accepted,
+    Attempt,
+    Deferred,
+    Phase,
+    Rejected,
+    Transaction,
+    Unknown,
+    UpstreamReply,
+    of_reply,
+)
+from relay.core.dsnrequest import RecipientRequest
 from relay.core.reply import sanitize
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
@@ -117,7 +129,7 @@ class Connection:
         ending: Attempt = _condition(Phase.RCPT, "the dialogue ended early")
         try:
             for index, recipient in enumerate(transaction.recipients):
-                verdicts[index] = await self._rcpt(recipient, encoding)
+                verdicts[index] = await self._rcpt(recipient, encoding, transaction.dsn.of(index))
             if None in verdicts:
                 ending = await self._data(transaction)
             else:
@@ -240,6 +252,8 @@ class Connection:
             options.append(b"BODY=8BITMIME")
         if encoding == "utf-8":
             options.append(b"SMTPUTF8")
+        if self._smtp.supports_extension("dsn"):
+            options += _parameters(RET=transaction.dsn.returned, ENVID=transaction.dsn.envelope_id)
         try:
             reply = await self._command(
                 Phase.MAIL, b"MAIL", f"FROM:<{transaction.reverse_path}>".encode(encoding), *options
@@ -252,9 +266,12 @@ class Connection:
             self.is_reusable = _leaves_open(reply)
             raise _Ended(_judge(reply, Phase.MAIL))
 
-    async def _rcpt(self, recipient: str, encoding: str) -> Attempt | None:
+    async def _rcpt(self, recipient: str, encoding: str, request: RecipientRequest) -> Attempt | None:
         """Return None where the recipient is taken, else what came of it; raise where that is so for all."""
-        reply = await self._command(Phase.RCPT, b"RCPT", f"TO:<{recipient}>".encode(encoding))
+        options = []
+        if self._smtp.supports_extension("dsn"):
+            options = _parameters(NOTIFY=request.notify, ORCPT=request.original)
+        reply = await self._command(Phase.RCPT, b"RCPT", f"TO:<{recipient}>".encode(encoding), *options)
         if reply.code // 100 == 2:
             return None
         if not _leaves_open(reply):
@@ -289,7 +306,10 @@ class Connection:
         if not is_dot_written:
             return _judge(reply, Phase.DATA)
         self.is_reusable = self._smtp.is_connected and (reply.code // 100 == 2 or _leaves_open(reply))
-        return _judge(reply, Phase.FINAL_DOT)
+        attempt = _judge(reply, Phase.FINAL_DOT)
+        if isinstance(attempt, Accepted) and self._smtp.supports_extension("dsn"):
+            return replace(attempt, reports=True)
+        return attempt
 
     async def _reset(self) -> None:
         """Leave a transaction that has no data; where that fails, the connection is not used again, and that is all."""
@@ -320,6 +340,11 @@ def verifying_context(options: UpstreamOptions) -> ssl.SSLContext:
 def _needs_smtputf8(transaction: Transaction) -> bool:
     paths = (transaction.reverse_path, *transaction.recipients)
     return transaction.smtputf8 or not all(path.isascii() for path in paths)
+
+
+def _parameters(**values: str) -> list[bytes]:
+    """Write those that have a value, `RET=HDRS`; one that is not ASCII came with SMTPUTF8, and goes with it."""
+    return [f"{keyword}={value}".encode() for keyword, value in values.items() if value]
 
 
 def _unverified() -> ssl.SSLContext:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from relay.core.dsnrequest import NO_REQUEST, DsnRequest
 from relay.core.plan import RewriteOptions
 from relay.spool.errors import SpoolDamagedError
 from tracker.contract.events import Accepted
@@ -21,8 +22,8 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
 
     `accepted` is the record that was journalled, and is journalled again after a crash. `recipients` stand in the order
     of `accepted.copies`; `reverse_path` is empty for the null sender. `rewrite` is None for a message that passes
-    untouched: its recipients share transactions. `report`: it is itself a delivery report, has no events and causes no
-    report.
+    untouched: its recipients share transactions. `dsn` is what the client asked of reports, for each of `recipients`.
+    `report`: it is itself a delivery report, has no events and causes no report.
     """
 
     accepted: Accepted
@@ -34,11 +35,14 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     key_id: int = 0
     body_8bit: bool = False
     smtputf8: bool = False
+    dsn: DsnRequest = NO_REQUEST
     report: bool = False
 
     def __post_init__(self) -> None:
         if not self.recipients or len(self.recipients) != len(self.accepted.copies):
             raise ValueError("an entry has at least one recipient, and as many copies as recipients")
+        if self.dsn.recipients and len(self.dsn.recipients) != len(self.recipients):
+            raise ValueError("an entry has a request of reports for each recipient, or none")
 
     @property
     def id(self) -> MessageId:

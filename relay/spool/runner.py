@@ -276,6 +276,7 @@ class Runner:
                 data=tuple(self._copy_of(entry, spooled.message, job.indexes[0])),
                 body_8bit=entry.body_8bit,
                 smtputf8=entry.smtputf8,
+                dsn=entry.dsn.only(job.indexes),
             )
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))

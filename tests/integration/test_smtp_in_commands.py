@@ -21,7 +21,8 @@ async def test_the_greeting_names_us_and_ehlo_offers_what_is_done_in_full() -> N
         "250-SIZE 1000000",
         "250-8BITMIME",
         "250-SMTPUTF8",
-        "250 ENHANCEDSTATUSCODES",
+        "250-ENHANCEDSTATUSCODES",
+        "250 DSN",
     ]
     assert helo == "250 relay.example"
 
@@ -86,8 +87,7 @@ async def test_the_greeting_names_us_and_ehlo_offers_what_is_done_in_full() -> N
         ([f"{MAIL} SMTPUTF8=yes"], "501 5.5.4"),
         ([f"{MAIL} AUTH=<>"], "250 2.1.0"),
         ([f"{MAIL} AUTH=e+3Dmc2@shop.example"], "250 2.1.0"),
-        ([f"{MAIL} RET=HDRS"], "555 5.5.4"),
-        ([f"{MAIL} ENVID=QQ314159"], "555 5.5.4"),
+        ([f"{MAIL} HOLDFOR=60"], "555 5.5.4"),
         ([f"{MAIL} =x"], "501 5.5.4"),
         (["MAIL FROM:<jösé@shop.example>"], "553 5.6.7"),
         (["MAIL FROM:<ana@bücher.example>"], "553 5.6.7"),
@@ -100,8 +100,7 @@ async def test_the_greeting_names_us_and_ehlo_offers_what_is_done_in_full() -> N
         ([MAIL, "RCPT TO:<>"], "501 5.1.3"),
         ([MAIL, "RCPT TO:<Postmaster>"], "501 5.1.3"),
         ([MAIL, "RCPT TO:<a,b@home.example>"], "501 5.1.3"),
-        ([MAIL, "RCPT TO:<bo@home.example> NOTIFY=NEVER"], "555 5.5.4"),
-        ([MAIL, "RCPT TO:<bo@home.example> ORCPT=rfc822;bo@home.example"], "555 5.5.4"),
+        ([MAIL, "RCPT TO:<bo@home.example> RET=HDRS"], "555 5.5.4"),
         ([MAIL, "RCPT TO:<jösé@home.example>"], "553 5.6.7"),
         ([f"{MAIL} SMTPUTF8", "RCPT TO:<jösé@home.example>"], "250 2.1.5"),
         ([MAIL, "RCPT TO:<bo@home.example>", "DATA now"], "501 5.5.4"),
