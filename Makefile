@@ -22,6 +22,8 @@ MINUTES ?= 30
 JOBS    ?= 1
 PYTEST  = $(BIN)/python -m pytest
 ARGS   ?=
+# How many processes `make test` runs its tests in; with few tests, or a debugger, TEST_JOBS=0 runs them in one.
+TEST_JOBS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev run test pytest check format soak bench fuzz golden-update lock clean
@@ -39,7 +41,7 @@ run: setup                ## Run relay, tracking host, console and metrics on lo
 test: check pytest        ## Check, then run every test. ARGS="-k name" narrows it.
 
 pytest: setup-dev
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) --numprocesses $(TEST_JOBS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 check: setup-dev          ## Lint, format, types and floors.
 	@$(BIN)/ruff check .
