@@ -24,7 +24,8 @@ All numbers are big-endian and unsigned. A file is one message:
          1      1  phase of the last outcome: its place in `relay.core.attempt.Phase`, from 1; 0 for none
          2      2  attempts that count
          4      1  delays told (DeliveryDelay events)
-         5      1  1 where a failed copy was given up at the end of its lifetime, else 0
+         5      1  flags: 1 a failed copy was given up at the end of its lifetime, 8 the upstream that took a
+                   copy reports on it, as it offers DSN
          6      2  code of the last reply, 0 for none
          8      8  next attempt, Unix milliseconds
         16      8  last change, Unix milliseconds
@@ -63,6 +64,7 @@ _CRC: Final = struct.Struct(">I")
 _ROW: Final = struct.Struct(">cBHBBHQQH226s")
 _PHASES: Final = tuple(Phase)
 _MAX_U16: Final = 0xFFFF
+_EXPIRED, _UPSTREAM_REPORTS = 1, 8
 
 
 class State(StrEnum):
@@ -89,13 +91,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A recipient's row. `text` is sanitised by whoever makes it; times are Unix milliseconds."""
+    """A recipient's row. `text` is sanitised by whoever makes it; times are Unix milliseconds.
+
+    `upstream_reports`: whoever took the copy offers DSN, so that it reports the delivery, not we.
+    """
 
     state: State = State.WAITING
     phase: Phase | None = None
     attempts: int = 0
     delays_told: int = 0
     expired: bool = False
+    upstream_reports: bool = False
     code: int = 0
     next_ms: int = 0
     changed_ms: int = 0
@@ -198,7 +204,7 @@ def pack_row(row: Row) -> bytes:
         _PHASES.index(row.phase) + 1 if row.phase else 0,
         min(row.attempts, _MAX_U16),
         min(row.delays_told, 0xFF),
-        row.expired,
+        row.expired * _EXPIRED | row.upstream_reports * _UPSTREAM_REPORTS,
         row.code if 0 < row.code <= _MAX_U16 else 0,
         max(row.next_ms, 0),
         max(row.changed_ms, 0),
@@ -212,14 +218,15 @@ def unpack_row(raw: bytes) -> Row:
     """Read 256 bytes; a row that is torn or makes no sense counts as a fresh one, waiting."""
     if len(raw) != ROW_BYTES or zlib.crc32(raw[:-4]) != _CRC.unpack_from(raw, ROW_BYTES - 4)[0]:
         return Row()
-    state, phase, attempts, delays_told, expired, code, next_ms, changed_ms, length, text = _ROW.unpack_from(raw)
+    state, phase, attempts, delays_told, flags, code, next_ms, changed_ms, length, text = _ROW.unpack_from(raw)
     try:
         return Row(
             state=State(state.decode("latin-1")),
             phase=_PHASES[phase - 1] if 0 < phase <= len(_PHASES) else None,
             attempts=attempts,
             delays_told=delays_told,
-            expired=bool(expired),
+            expired=bool(flags & _EXPIRED),
+            upstream_reports=bool(flags & _UPSTREAM_REPORTS),
             code=code,
             next_ms=next_ms,
             changed_ms=changed_ms,

@@ -124,8 +124,8 @@ def resume(rows: Sequence[Row], *, now_ms: int) -> Resumed:
 
 def _told(row: Row, attempt: Attempt) -> Row:
     match attempt:
-        case Accepted(reply=reply):
-            return replace(row, phase=Phase.FINAL_DOT, code=reply.code, text=reply.text)
+        case Accepted(reply=reply, reports=reports):
+            return replace(row, phase=Phase.FINAL_DOT, code=reply.code, text=reply.text, upstream_reports=reports)
         case Rejected(reply=reply, phase=phase):
             return replace(row, phase=phase, code=reply.code, text=reply.text)
         case Deferred(reply=reply, phase=phase, detail=detail):

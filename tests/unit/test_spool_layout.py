@@ -24,6 +24,7 @@ rows = st.builds(
     attempts=st.integers(0, 0xFFFF),
     delays_told=st.integers(0, 0xFF),
     expired=st.booleans(),
+    upstream_reports=st.booleans(),
     code=st.integers(0, 599),
     next_ms=st.integers(0, 2**48),
     changed_ms=st.integers(0, 2**48),
