@@ -42,12 +42,15 @@ class Lane:
 
     def push(self, due_s: float, message: QueuedMessage, indexes: tuple[int, ...]) -> None:
         """Add rows, in as few jobs as the upstream's limit of recipients allows."""
-        limits = self.limits or UpstreamLimits()
-        size = limits.max_recipients if message.is_untouched else 1
-        for start in range(0, len(indexes), size):
-            job = Job(message, indexes[start : start + size])
+        for job in self.jobs(message, indexes):
             heapq.heappush(self._jobs, (due_s, next(self._order), job))
         self.wake.set()
+
+    def jobs(self, message: QueuedMessage, indexes: tuple[int, ...]) -> list[Job]:
+        """Return the jobs that rows make, without adding them."""
+        limits = self.limits or UpstreamLimits()
+        size = limits.max_recipients if message.is_untouched else 1
+        return [Job(message, indexes[start : start + size]) for start in range(0, len(indexes), size)]
 
     def pop(self) -> Job:
         """Take the job that was due first."""

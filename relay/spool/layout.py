@@ -24,8 +24,9 @@ All numbers are big-endian and unsigned. A file is one message:
          1      1  phase of the last outcome: its place in `relay.core.attempt.Phase`, from 1; 0 for none
          2      2  attempts that count
          4      1  delays told (DeliveryDelay events)
-         5      1  flags: 1 a failed copy was given up at the end of its lifetime, 8 the upstream that took a
-                   copy reports on it, as it offers DSN
+         5      1  flags: 1 a failed copy was given up at the end of its lifetime, 2 no report is made of its failure,
+                   4 the journal has the message's acceptance, 8 the upstream that took a copy reports on it,
+                   as it offers DSN; the upper four bits: crashes with the row in flight, one after the other
          6      2  code of the last reply, 0 for none
          8      8  next attempt, Unix milliseconds
         16      8  last change, Unix milliseconds
@@ -64,7 +65,8 @@ _CRC: Final = struct.Struct(">I")
 _ROW: Final = struct.Struct(">cBHBBHQQH226s")
 _PHASES: Final = tuple(Phase)
 _MAX_U16: Final = 0xFFFF
-_EXPIRED, _UPSTREAM_REPORTS = 1, 8
+_EXPIRED, _UNREPORTED, _ANNOUNCED, _UPSTREAM_REPORTS = 1, 2, 4, 8
+_CRASHES_SHIFT, _MAX_CRASHES = 4, 15
 
 
 class State(StrEnum):
@@ -88,12 +90,19 @@ class State(StrEnum):
         """True where the outcome is certain, but its event not yet durable."""
         return self in (State.DELIVERED, State.FAILED)
 
+    @property
+    def is_certain(self) -> bool:
+        """True where the row must be on disk before anything follows from it."""
+        return self.is_untold or self is State.HELD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A recipient's row. `text` is sanitised by whoever makes it; times are Unix milliseconds.
 
     `upstream_reports`: whoever took the copy offers DSN, so that it reports the delivery, not we.
+    `crashes`: how often in a row the process ended without a word while the copy was in flight. `unreported`: its
+    failure makes an event, but no report. `announced`: the journal is known to have the acceptance of the message.
     """
 
     state: State = State.WAITING
@@ -102,6 +111,9 @@ class Row:
     delays_told: int = 0
     expired: bool = False
     upstream_reports: bool = False
+    unreported: bool = False
+    announced: bool = False
+    crashes: int = 0
     code: int = 0
     next_ms: int = 0
     changed_ms: int = 0
@@ -199,12 +211,14 @@ def unpack(raw: bytes) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
 def pack_row(row: Row) -> bytes:
     """Return the 256 bytes of a row."""
     text = row.text.encode("ascii", "replace")[:MAX_TEXT_BYTES]
+    flags = row.expired * _EXPIRED | row.unreported * _UNREPORTED | row.announced * _ANNOUNCED
+    flags |= row.upstream_reports * _UPSTREAM_REPORTS
     raw = _ROW.pack(
         row.state.encode(),
         _PHASES.index(row.phase) + 1 if row.phase else 0,
         min(row.attempts, _MAX_U16),
         min(row.delays_told, 0xFF),
-        row.expired * _EXPIRED | row.upstream_reports * _UPSTREAM_REPORTS,
+        flags | min(row.crashes, _MAX_CRASHES) << _CRASHES_SHIFT,
         row.code if 0 < row.code <= _MAX_U16 else 0,
         max(row.next_ms, 0),
         max(row.changed_ms, 0),
@@ -216,6 +230,8 @@ def pack_row(row: Row) -> bytes:
 
 def unpack_row(raw: bytes) -> Row:
     """Read 256 bytes; a row that is torn or makes no sense counts as a fresh one, waiting."""
+    if raw == _FRESH:
+        return _FRESH_ROW  # one object for all that wait for their first attempt
     if len(raw) != ROW_BYTES or zlib.crc32(raw[:-4]) != _CRC.unpack_from(raw, ROW_BYTES - 4)[0]:
         return Row()
     state, phase, attempts, delays_told, flags, code, next_ms, changed_ms, length, text = _ROW.unpack_from(raw)
@@ -227,6 +243,9 @@ def unpack_row(raw: bytes) -> Row:
             delays_told=delays_told,
             expired=bool(flags & _EXPIRED),
             upstream_reports=bool(flags & _UPSTREAM_REPORTS),
+            unreported=bool(flags & _UNREPORTED),
+            announced=bool(flags & _ANNOUNCED),
+            crashes=flags >> _CRASHES_SHIFT,
             code=code,
             next_ms=next_ms,
             changed_ms=changed_ms,
@@ -239,3 +258,7 @@ def unpack_row(raw: bytes) -> Row:
 def unpack_rows(table: bytes) -> tuple[Row, ...]:
     """Read the table that ends the file."""
     return tuple(unpack_row(table[at : at + ROW_BYTES]) for at in range(0, len(table), ROW_BYTES))
+
+
+_FRESH_ROW: Final = Row()
+_FRESH: Final = pack_row(_FRESH_ROW)

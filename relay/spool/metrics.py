@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge
 
 SPOOL_BYTES: Final = Gauge("mailwake_spool_bytes", "Size of the spool files that wait", multiprocess_mode="livesum")
 SPOOL_MESSAGES: Final = Gauge("mailwake_spool_messages", "Messages in the spool", multiprocess_mode="livesum")
+HELD: Final = Gauge("mailwake_spool_held", "Copies held back for an operator", multiprocess_mode="livesum")
 QUARANTINED: Final = Counter("mailwake_spool_quarantined_total", "Files in the spool that could not be read")
 DISK_ERRORS: Final = Counter("mailwake_spool_disk_errors_total", "Reads, writes and syncs of the spool that failed")
 ATTEMPTS: Final = Counter("mailwake_attempts_total", "Attempts of copies by what came of them", ["outcome"])

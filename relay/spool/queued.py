@@ -25,12 +25,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class QueuedMessage:
     """A message in the spool. `born_s` is its acceptance on the loop's clock, which no change of the date moves.
 
-    `is_announced`: its Accepted record is known to be in the journal.
+    `is_announced`: its Accepted record is, or will be before any other of it, in the journal; `is_journalled`: it is.
     """
 
     __slots__ = (
-        "_copies", "_loading", "_users", "accepted_at", "born_s", "id", "is_announced", "is_report", "is_untouched",
-        "rows", "spool", "upstream",
+        "_copies", "_loading", "_users", "accepted_at", "born_s", "id", "is_announced", "is_journalled", "is_report",
+        "is_untouched", "rows", "spool", "upstream",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
@@ -41,6 +41,7 @@ class QueuedMessage:
         self.is_report = entry.report
         self.is_untouched = entry.rewrite is None
         self.is_announced = True
+        self.is_journalled = False
         self.accepted_at = entry.accepted.facts.accepted_at
         self.born_s = born_s
         self.rows = list(rows)

@@ -8,11 +8,12 @@ Theory (the steps of the durability contract):
     anyone hears of it; an outcome that cannot be written is kept and written again, and meanwhile nothing new is
     started: a disk that forgets deliveries would deliver everything again and again.
     After a crash, rows in 'S' are due at once. At most as many copies are sent twice as connections were in flight.
+    A copy that was in flight at two crashes in a row is tried alone (`suspects.py`), and held if that ends in a third.
     Durations are measured by the loop's clock; the date only serves what is written down. So a jump of the date neither
     expires mail nor stops it.
 
-Limits: a message whose copy crashes the process is tried again after each restart. Rows in 'H' are left alone. A date
-that is wrong by more than `retry_for` when the process starts expires what is then put off.
+Limits: rows in 'H' are left alone. A date that is wrong by more than `retry_for` when the process starts expires what
+is then put off.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -28,18 +30,20 @@ from relay.core.attempt import Attempt, Deferred, Phase, Transaction, Unknown, i
 from relay.spool import metrics, transitions
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
-from relay.spool.files import Spool, Spooled, Stored
+from relay.spool.files import Spool, Spooled
 from relay.spool.lane import Job, Lane, UpstreamLimits
 from relay.spool.layout import Row, State
+from relay.spool.marks import Marks
 from relay.spool.queued import QueuedMessage, delay_event
+from relay.spool.suspects import Suspects
+from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import unix_ms
+from relay.spool.transitions import SUSPECT_AFTER, unix_ms
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
 _LOG: Final = structlog.get_logger()
 _AGAIN_AFTER_ERROR_S: Final = 60.0
-_LONGEST_PAUSE_S: Final = 60.0
 _LAST_WORDS_S: Final = 1.0
 _OPEN: Final = (State.WAITING, State.IN_FLIGHT)
 
@@ -88,7 +92,8 @@ class Runner:
         self._group: asyncio.TaskGroup | None = None
         self._stopped = asyncio.Event()
         self._is_draining = False
-        self._failing_marks = 0
+        self._marks = Marks(self._wake_all)
+        self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._wake_all)
         self._teller = Teller(
             sink=sink,
             on_report=self._queue_new,
@@ -109,6 +114,7 @@ class Runner:
             self._group = group
             for lane in self._lanes.values():
                 self._spawn(self._serve(lane))
+            self._spawn(self._suspects.run(self._may_start))
             for spool in self._spools:
                 await self._take_up(spool)
             self._spawn(self._teller.run())  # not before: a report that is there must be known as such
@@ -126,8 +132,7 @@ class Runner:
         What is still in flight after `timeout_s` is cut and sent again after the start.
         """
         self._is_draining = True
-        for lane in self._lanes.values():
-            lane.wake.set()
+        self._wake_all()
         if self._attempts:
             _, late = await asyncio.wait(self._attempts, timeout=timeout_s)
             for task in late:
@@ -155,36 +160,20 @@ class Runner:
         self._messages.pop(message.id, None)
 
     async def _take_up(self, spool: Spool) -> None:
-        async for batch in spool.scan():
+        async for batch in take_up(spool, sink=self._sink, clock=self._clock, loop_s=self._now_s()):
             if self._is_draining:
                 return
-            told = [stored.entry.accepted for stored in batch if not stored.entry.report]
-            is_announced = True
-            if told:
-                try:
-                    await self._sink.emit(told)
-                except OSError as error:
-                    is_announced = False
-                    _LOG.error("acceptances_not_told", count=len(told), error=error.strerror)
-            for stored in batch:
-                await self._take_up_one(spool, stored, is_announced=is_announced)
+            for found in batch:
+                self._resume(found)
 
-    async def _take_up_one(self, spool: Spool, stored: Stored, *, is_announced: bool) -> None:
-        now, now_s = self._clock(), self._now_s()
-        age = max(timedelta(0), now - stored.entry.accepted.facts.accepted_at)
-        message = QueuedMessage(spool, stored.entry, stored.rows, born_s=now_s - age.total_seconds())
-        message.is_announced = is_announced
-        if message.is_finished:
-            await spool.remove(message.id)
-            return
+    def _resume(self, found: Found) -> None:
+        message, resumed, now_s = found.message, found.resumed, self._now_s()
         self._messages[message.id] = message
-        resumed = transitions.resume(message.rows, now_ms=unix_ms(now))
         for index in resumed.untold:
             self._teller.tell(message, index)
-        for index in resumed.cut:
-            metrics.DUPLICATE_RISK.inc()
-            _LOG.warning("attempt_was_cut", copy_ref=str(message.copy(index)))
         lane = self._lane(message.upstream)
+        for job in lane.jobs(message, tuple(resumed.suspects)):
+            self._suspects.add(lane, job)
         lane.push(now_s, message, tuple(resumed.cut))
         for wait_s, indexes in resumed.due.items():
             lane.push(now_s + wait_s, message, tuple(indexes))
@@ -202,7 +191,7 @@ class Runner:
     async def _serve(self, lane: Lane) -> None:
         while not self._is_draining:
             now_s = self._now_s()
-            wait_s = None if self._failing_marks else lane.wait_s(now_s)
+            wait_s = lane.wait_s(now_s) if self._may_start() else None
             if wait_s != 0:
                 lane.wake.clear()
                 with suppress(TimeoutError):
@@ -211,11 +200,17 @@ class Runner:
                 continue
             if lane.circuit.is_open and await self._give_up_expired(lane, now_s):
                 continue
-            job = lane.pop()
-            lane.running += 1
-            attempt = self._spawn(self._attempt(lane, job, probe=lane.circuit.begin()))
-            self._attempts.add(attempt)
-            attempt.add_done_callback(self._attempts.discard)
+            self._start(lane, lane.pop())
+
+    def _may_start(self) -> bool:
+        return not (self._is_draining or self._marks.are_failing or self._suspects.are_tried)
+
+    def _start(self, lane: Lane, job: Job) -> asyncio.Task[None]:
+        lane.running += 1
+        attempt = self._spawn(self._attempt(lane, job, probe=lane.circuit.begin()))
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempts.discard)
+        return attempt
 
     async def _give_up_expired(self, lane: Lane, now_s: float) -> bool:
         """Give up those that nobody asks the upstream about any more: its circuit stayed open for their lifetime."""
@@ -235,7 +230,7 @@ class Runner:
         try:
             async with message.opened() as spooled:
                 await self._begin(job)
-                attempts = await self._carry_out(lane, job, spooled)
+                attempts = await self._watched(lane, job, spooled)
             self._learn(lane, attempts, probe=probe)
             await self._record(lane, job, attempts)
         except SpoolDamagedError as error:
@@ -259,9 +254,31 @@ class Runner:
     async def _begin(self, job: Job) -> None:
         """Mark the rows as in flight. OSError: they are not, and nothing may be sent."""
         message, now_ms = job.message, unix_ms(self._clock())
-        rows = {index: transitions.begun(message.rows[index], now_ms=now_ms) for index in job.indexes}
+        rows = {
+            index: transitions.begun(message.rows[index], now_ms=now_ms, announced=message.is_journalled)
+            for index in job.indexes
+        }
         await message.spool.mark(message.id, rows, durable=False)
         message.update(rows)
+
+    async def _watched(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
+        """Carry the attempt out: a suspect under watch, and none left in flight on disk when a stop cuts it."""
+        work = self._carry_out(lane, job, spooled)
+        try:
+            if any(job.message.rows[index].crashes >= SUSPECT_AFTER for index in job.indexes):
+                return await self._suspects.watch(work, partial(self._change, job, transitions.survived))
+            return await work
+        except asyncio.CancelledError:
+            metrics.DUPLICATE_RISK.inc(len(job.indexes))
+            await self._change(job, partial(transitions.cut, now_ms=unix_ms(self._clock())))
+            raise
+
+    async def _change(self, job: Job, change: Callable[[Row], Row]) -> None:
+        """Change rows in flight, on disk where it lets us: nothing is lost by a change that is."""
+        message = job.message
+        message.update({index: change(message.rows[index]) for index in job.indexes})
+        with suppress(OSError):
+            await message.spool.mark(message.id, {index: message.rows[index] for index in job.indexes}, durable=False)
 
     async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
         entry, count = spooled.entry, len(job.indexes)
@@ -340,30 +357,11 @@ class Runner:
                 self._teller.tell(job.message, index)
 
     async def _persist(self, job: Job) -> None:
-        """Write the rows of an outcome, however long it takes; certain ones to the very disk."""
-        rows = {index: job.message.rows[index] for index in job.indexes}
-        durable = any(row.state.is_untold for row in rows.values())
-        pause_s = 1.0
-        failing = 0
-        try:
-            while True:
-                try:
-                    await job.message.spool.mark(job.message.id, rows, durable=durable)
-                    return
-                except FileNotFoundError:
-                    _LOG.error("spool_file_vanished", message_ref=str(job.message.id))
-                    return
-                except OSError as error:
-                    _LOG.error("outcome_not_written", message_ref=str(job.message.id), error=error.strerror)
-                self._failing_marks += not failing
-                failing = 1
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-        finally:
-            self._failing_marks -= failing
-            if failing:
-                for lane in self._lanes.values():
-                    lane.wake.set()
+        await self._marks.persist(job.message, {index: job.message.rows[index] for index in job.indexes})
+
+    def _wake_all(self) -> None:
+        for lane in self._lanes.values():
+            lane.wake.set()
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
         if self._group is None:

@@ -130,11 +130,13 @@ class Teller:
         if records:
             await self._sink.emit(records)
         for message in unannounced:
-            message.is_announced = True
+            message.is_announced = message.is_journalled = True
         ended: dict[QueuedMessage, list[int]] = {}
         for item in batch:
             if item.event is None:
                 ended.setdefault(item.message, []).append(item.index)
+            elif isinstance(item.event, Accepted):
+                item.message.is_journalled = True
             elif isinstance(item.event, DeliveryDelay):
                 row = item.message.rows[item.index]
                 item.message.rows[item.index] = replace(row, delays_told=row.delays_told + 1)
@@ -176,7 +178,7 @@ class Teller:
 
     async def _report(self, message: QueuedMessage, index: int) -> SpoolEntry | None:
         row = message.rows[index]
-        if row.state is not State.FAILED:
+        if row.state is not State.FAILED or row.unreported:
             return None
         if message.is_report:
             metrics.DOUBLE_BOUNCES.inc()

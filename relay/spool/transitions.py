@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Final, assert_never
 
 from relay.core.attempt import (
     SCHEDULE,
@@ -27,9 +27,40 @@ def unix_ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def begun(row: Row, *, now_ms: int) -> Row:
-    """Return the row of a copy that is about to be sent."""
-    return replace(row, state=State.IN_FLIGHT, attempts=row.attempts + 1, changed_ms=now_ms)
+SUSPECT_AFTER: Final = 2
+"""Crashes in a row with a copy in flight, after which it is tried alone: until then it was one of many."""
+HELD_AFTER: Final = 3
+"""The next one, alone: nothing but this copy can have been the cause, or the hand of an operator."""
+CRASHED: Final = "the process ended three times while this copy was on its way, the last time alone"
+
+
+def begun(row: Row, *, now_ms: int, announced: bool) -> Row:
+    """Return the row of a copy that is about to be sent; `announced`: the journal has its message's acceptance."""
+    return replace(
+        row,
+        state=State.IN_FLIGHT,
+        attempts=row.attempts + 1,
+        changed_ms=now_ms,
+        announced=row.announced or announced,
+    )
+
+
+def cut(row: Row, *, now_ms: int) -> Row:
+    """Return the row of a copy whose attempt we ended ourselves, in a stop: due at once, and no crash."""
+    return replace(row, state=State.WAITING, next_ms=now_ms, changed_ms=now_ms, crashes=0)
+
+
+def crashed(row: Row, *, now_ms: int) -> Row:
+    """Return the row of a copy that was in flight when the process ended without a word; the third time it is held."""
+    crashes = row.crashes + 1
+    if crashes < HELD_AFTER:
+        return replace(row, crashes=crashes)
+    return replace(row, state=State.HELD, crashes=crashes, changed_ms=now_ms, text=CRASHED)
+
+
+def survived(row: Row) -> Row:
+    """Return the row of a copy, still in flight, that has shown that it ends no process."""
+    return replace(row, crashes=0)
 
 
 def given_up(row: Row, *, now_ms: int) -> Row:
@@ -51,7 +82,7 @@ def settled(
 
     `age` is measured by a clock that does not jump; so is the wait. A condition of the upstream does not count.
     """
-    told = _told(replace(row, changed_ms=now_ms), attempt)
+    told = _told(replace(row, changed_ms=now_ms, crashes=0), attempt)
     now = accepted_at + age
     step = next_step(
         attempt, attempts=row.attempts, accepted_at=accepted_at, now=now, retry_for=retry_for, entropy=entropy
@@ -92,11 +123,18 @@ def name_of(attempt: Attempt) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What is to be done with a file that was found: rows due by wait in seconds, rows to tell, rows cut in flight."""
+    """What is to be done with a file that was found, by the indexes of its rows.
+
+    `due` by wait in seconds; `untold`; `cut` while in flight; `suspects`, cut so often that they are tried alone;
+    `held` from now on. `rows` are those that changed by that.
+    """
 
     due: dict[float, list[int]] = field(default_factory=dict)
     untold: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
+    suspects: list[int] = field(default_factory=list)
+    held: list[int] = field(default_factory=list)
+    rows: dict[int, Row] = field(default_factory=dict)
 
 
 def resume(rows: Sequence[Row], *, now_ms: int) -> Resumed:
@@ -112,7 +150,11 @@ def resume(rows: Sequence[Row], *, now_ms: int) -> Resumed:
                 wait_s = (row.next_ms - now_ms) / 1000 if row.attempts else 0.0
                 resumed.due.setdefault(min(max(wait_s, 0.0), longest_s), []).append(index)
             case State.IN_FLIGHT:
-                resumed.cut.append(index)
+                row = resumed.rows[index] = crashed(row, now_ms=now_ms)
+                if row.state is State.HELD:
+                    resumed.held.append(index)
+                else:
+                    (resumed.suspects if row.crashes >= SUSPECT_AFTER else resumed.cut).append(index)
             case State.DELIVERED | State.FAILED:
                 resumed.untold.append(index)
             case State.DELIVERED_TOLD | State.FAILED_TOLD | State.HELD:

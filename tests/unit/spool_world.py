@@ -15,6 +15,7 @@ from relay.spool.layout import Row, State
 from relay.spool.runner import Runner, RunnerOptions
 from tests.unit.spooling import MESSAGE, make_entry
 from tracker.contract.events import JournalRecord
+from tracker.contract.ids import MessageId
 
 OK = Accepted(reply=UpstreamReply(250, "2.0.0 Ok: queued as 77"))
 NO = Rejected(reply=UpstreamReply(550, "5.1.1 no such user"), phase=Phase.RCPT)
@@ -66,8 +67,12 @@ class World:
             await self.changed.wait_for(condition)
 
     async def until_empty(self) -> None:
+        await self.until_left()
+
+    async def until_left(self, *messages: MessageId) -> None:
+        queue, left = self.spool.directory / "q", set(map(str, messages))
         async with asyncio.timeout(10):
-            while list((self.spool.directory / "q").iterdir()):  # noqa: ASYNC110 - files are removed in threads
+            while {path.name for path in queue.iterdir()} != left:  # noqa: ASYNC110 - files are removed in threads
                 await asyncio.sleep(0.001)
 
     def rows(self, entry: SpoolEntry) -> tuple[Row, ...]:
