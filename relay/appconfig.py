@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.config.dkim import DkimSection
 from relay.config.listening import RelaySection
 from relay.config.spool import SpoolSection
 from relay.config.upstream import UpstreamSection
@@ -23,6 +24,7 @@ from tracker.config import (
     StorageSection,
     TrackerSection,
     TrackingSection,
+    VerificationSection,
 )
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
@@ -41,6 +43,7 @@ class Config:
     relay: RelaySection
     upstreams: Mapping[str, UpstreamSection]
     spool: SpoolSection
+    dkims: Mapping[str, DkimSection]
     journal: JournalSection
     tracker: TrackerSection
     console: ConsoleSection
@@ -51,6 +54,7 @@ class Config:
     sets: Mapping[str, ConfigurationSetSection]
     sender_domains: Mapping[str, SenderDomainSection]
     destinations: Mapping[str, EventDestinationSection]
+    verification: VerificationSection
     log: LogSection
 
     @property
@@ -81,12 +85,14 @@ class Config:
             sets=self.sets,
             sender_domains=self.sender_domains,
             destinations=self.destinations,
+            dkim_domains={name: section.domain for name, section in self.dkims.items()},
         )
 
     def entries(self) -> Iterator[tuple[tuple[str, ...], Section]]:
         """Yield every table with its path: `("relay",)`, `("upstream", "default")`."""
         named: dict[str, Mapping[str, Section]] = {
             "upstream": self.upstreams,
+            "dkim": self.dkims,
             "configuration_set": self.sets,
             "sender_domain": self.sender_domains,
             "event_destination": self.destinations,
@@ -115,6 +121,7 @@ def _config(draft: Draft) -> Config:
         relay=_sound(draft.relay),
         upstreams=_sound_table(draft.upstreams),
         spool=_sound(draft.spool),
+        dkims=_sound_table(draft.dkims),
         journal=_sound(draft.journal),
         tracker=_sound(draft.tracker),
         console=_sound(draft.console),
@@ -125,6 +132,7 @@ def _config(draft: Draft) -> Config:
         sets=_sound_table(draft.sets),
         sender_domains=_sound_table(draft.sender_domains),
         destinations=_sound_table(draft.destinations),
+        verification=_sound(draft.verification),
         log=_sound(draft.log),
     )
 

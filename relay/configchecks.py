@@ -6,6 +6,7 @@ What may stand in one key alone is checked where its table is declared.
 import ipaddress
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from tracker.runtime.units import ListenAddress
 
 DEFAULT_UPSTREAM: Final = "default"
 _NAME: Final = re.compile(NAME_PATTERN)
+_RESIGN: Final = 'name a table as dkim, or write on_signed = "skip"'
 _NAME_REMEDY: Final = "use 1 to 64 letters, digits, _ and -"
 
 
@@ -114,7 +116,12 @@ def _is_loopback(host: str) -> bool:
 
 def _check_names(draft: Draft) -> None:
     add = draft.reader.add
-    for table, names in (("configuration_set", draft.sets), ("event_destination", draft.destinations)):
+    tables: dict[str, Mapping[str, object]] = {
+        "configuration_set": draft.sets,
+        "event_destination": draft.destinations,
+        "dkim": draft.dkims,
+    }
+    for table, names in tables.items():
         for name in names:
             if not _NAME.fullmatch(name):
                 add((table, name), "is no name", _NAME_REMEDY)
@@ -124,6 +131,10 @@ def _check_names(draft: Draft) -> None:
         here = ("configuration_set", name)
         if section.upstream not in draft.upstreams:
             add((*here, "upstream"), f"there is no upstream {section.upstream!r}", _choose("upstream", draft.upstreams))
+        if section.dkim is not None and section.dkim not in draft.dkims:
+            add((*here, "dkim"), f"there is no table [dkim.{section.dkim}]", _choose("dkim", draft.dkims))
+        if section.on_signed == "resign" and section.dkim is None:
+            add((*here, "on_signed"), "resign takes a signature away, and there is no dkim to put one on", _RESIGN)
         for destination in section.destinations:
             if destination not in draft.destinations:
                 remedy = _choose("event_destination", draft.destinations)
@@ -162,10 +173,18 @@ def _choose(table: str, names: Mapping[str, object]) -> str:
 
 
 def _check_secrets(draft: Draft) -> None:
-    """A password in a file that others can read is theirs too."""
+    """A password or a key in a file that others can read is theirs too."""
     source = draft.reader.source
-    for name in draft.upstreams:
-        key = ("upstream", name, "password")
+    for key in (
+        *(("upstream", name, "password") for name in draft.upstreams),
+        *(("dkim", name, "key") for name in draft.dkims),
+    ):
         if source.readable_by_others and source.origins.get(configfile.key_path(key)) == "file":
             remedy = f'write "env:NAME" or "file:PATH", or run: chmod 600 {source.path}'
             draft.reader.add(key, "stands in a file that others can read", remedy)
+    for name in draft.dkims:
+        origin = source.origins.get(configfile.key_path(("dkim", name, "key")), "")
+        path = source.base / Path(origin.removeprefix("file:")).expanduser()
+        if origin.startswith("file:") and path.is_file() and path.stat().st_mode & 0o077:
+            wrong = f"{path} can be read by others, who could sign with it"
+            draft.reader.add(("dkim", name, "key"), wrong, f"run: chmod 600 {path}")

@@ -2,16 +2,17 @@
 
 from typing import Final
 
-from relay.config import listening, spool, upstream
+from relay.config import dkim, listening, spool, upstream
 from tracker import config as tracker_config
 from tracker.runtime.configfile import Reader
 from tracker.runtime.configtypes import Kind, Section
 
-PLANNED_SECTIONS: Final = frozenset({"credential", "tracking_domain", "verification", "dkim"})
+PLANNED_SECTIONS: Final = frozenset({"credential", "tracking_domain"})
 TABLES: Final[tuple[Kind[Section], ...]] = (
     listening.RELAY,
     upstream.UPSTREAM,
     spool.SPOOL,
+    dkim.DKIM,
     tracker_config.JOURNAL,
     tracker_config.TRACKER,
     tracker_config.CONSOLE,
@@ -22,6 +23,7 @@ TABLES: Final[tuple[Kind[Section], ...]] = (
     tracker_config.CONFIGURATION_SET,
     tracker_config.SENDER_DOMAIN,
     tracker_config.EVENT_DESTINATION,
+    tracker_config.VERIFICATION,
     tracker_config.LOG,
 )
 
@@ -34,6 +36,7 @@ class Draft:
         self.relay = reader.section(listening.RELAY)
         self.upstreams = reader.table(upstream.UPSTREAM)
         self.spool = reader.section(spool.SPOOL)
+        self.dkims = reader.table(dkim.DKIM)
         self.journal = reader.section(tracker_config.JOURNAL)
         self.tracker = reader.section(tracker_config.TRACKER)
         self.console = reader.section(tracker_config.CONSOLE)
@@ -44,4 +47,5 @@ class Draft:
         self.sets = reader.table(tracker_config.CONFIGURATION_SET)
         self.sender_domains = reader.table(tracker_config.SENDER_DOMAIN)
         self.destinations = reader.table(tracker_config.EVENT_DESTINATION)
+        self.verification = reader.section(tracker_config.VERIFICATION)
         self.log = reader.section(tracker_config.LOG)

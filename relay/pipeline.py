@@ -9,23 +9,26 @@
       6  250       only now
 
     the runner, once for each copy and attempt
-      7  copy_of   tokens sealed, slices put together (relay/core/copies.py)
+      7  copy_of   tokens sealed, slices put together (relay/core/copies.py); then, over the bytes that leave and
+                   nothing after it, the signature (relay/core/dkim.py)
 
 Does not talk SMTP, does not touch a disk, does not know an upstream or the witness: all are handed in.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from relay.core import dkim, reply
 from relay.core import plan as plans
-from relay.core import reply
 from relay.core.copies import CopyMint, copy_of
+from relay.core.dkim import Signer
 from relay.core.facts import facts_of
 from relay.core.plan import RewriteOptions, RewritePlan
+from relay.core.policy import Track
 from relay.core.prepare import Prepared, Site, prepare
 from relay.core.reply import Reply
 from relay.core.submission import Submission
@@ -51,7 +54,8 @@ Verify = Callable[[MessageId, int, Callable[[], Question]], None]
 class Ports:
     """What the pipeline asks of the world.
 
-    `put` returns when the message is safe, else raises OSError. `verify` is None where no mail is verified.
+    `put` returns when the message is safe, else raises OSError. `signers` are those of the tables `[dkim.NAME]`.
+    `verify` is None where no mail is verified.
     """
 
     settings: Callable[[], Settings]
@@ -60,6 +64,7 @@ class Ports:
     queue: Callable[[SpoolEntry], None]
     clock: Clock
     entropy: Entropy
+    signers: Callable[[], Mapping[str, Signer]] = dict
     verify: Verify | None = None
 
 
@@ -98,6 +103,7 @@ class Pipeline:
             body_8bit=not prepared.message.isascii(),
             smtputf8=submission.envelope.smtputf8,
             dsn=submission.envelope.dsn,
+            dkim=prepared.decision.configuration_set.dkim if isinstance(prepared.decision, Track) else None,
         )
         await self._ports.put(entry, prepared.message)
         if prepared.plan is not None and prepared.options is not None:
@@ -109,6 +115,12 @@ class Pipeline:
 
     def copy_of(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
         """Return what recipient number `row` of a spooled message gets: the same bytes at every call."""
+        copy = self._copy(entry, message, row)
+        signer = self._signer(entry)
+        field = None if signer is None else dkim.signature(copy, signer, at=entry.accepted.facts.accepted_at)
+        return copy if field is None else [field, *copy]
+
+    def _copy(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
         if entry.rewrite is None:
             return [message]
         copy = entry.accepted.copies[row]
@@ -118,6 +130,20 @@ class Pipeline:
             plan = plans.make(message, options)
             self._plans.keep(entry.id, options, plan)
         return copy_of(plan, self._mint(entry, copy))
+
+    def _signer(self, entry: SpoolEntry) -> Signer | None:
+        """Return who signs: the table that the message was accepted with, else the one that its set has now.
+
+        None where both are gone: an operator who took the signature away wants mail to leave without it, and mail that
+        waited for a key would bounce in the end.
+        """
+        if entry.dkim is None:
+            return None
+        signers = self._ports.signers()
+        if entry.dkim in signers:
+            return signers[entry.dkim]
+        chosen = self._ports.settings().sets.get(entry.accepted.facts.configuration_set or "")
+        return None if chosen is None or chosen.dkim is None else signers.get(chosen.dkim)
 
     def _question(self, entry: SpoolEntry, plan: RewritePlan) -> Question:
         """Make the copy of the first recipient, as it is sent, and say what was promised of it. Runs in a thread."""

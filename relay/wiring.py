@@ -62,6 +62,7 @@ class Relay:
         self._upstreams = {
             name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
         }
+        signers = {name: section.signer for name, section in config.dkims.items()}
         share = config.tracking.verify_sample
         self._sampler = Sampler(share, os.urandom) if share else None
         self._sampling: asyncio.Task[None] | None = None
@@ -74,6 +75,7 @@ class Relay:
                 queue=self._queue,
                 clock=now,
                 entropy=os.urandom,
+                signers=lambda: signers,
                 verify=self._sampler.offer if self._sampler is not None else None,
             ),
         )

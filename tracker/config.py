@@ -15,7 +15,15 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
 from tracker.contract.events import EventType
-from tracker.contract.settings import ConfigurationSet, EventDestination, Scope, SenderDomain, SensitiveLinks, Settings
+from tracker.contract.settings import (
+    ConfigurationSet,
+    EventDestination,
+    OnSigned,
+    Scope,
+    SenderDomain,
+    SensitiveLinks,
+    Settings,
+)
 from tracker.contract.token import MAX_LINK_INDEX
 from tracker.runtime.configtypes import (
     NAME_PATTERN,
@@ -82,6 +90,10 @@ def _host_pattern(value: object) -> object:
 
 def _click_tracking(value: object) -> object:
     return False if value == "false" else value  # as an environment variable gives it
+
+
+def _resolver(value: object) -> object:
+    return value if value == "system" or not isinstance(value, str) else str(ListenAddress.parse(value))
 
 
 def _sqlite(value: object, info: ValidationInfo) -> object:
@@ -214,17 +226,12 @@ class ConfigurationSetSection(Section):
     sensitive_links: SensitiveLinks = Field(
         "redact", description="Links that look like logins, resets or tokens: redact, skip or track."
     )
-    on_signed: Literal["skip"] = Field(
-        "skip", description="A DKIM signature that rewriting would break: skip rewriting."
+    dkim: Name | None = Field(None, examples=['"shop"'], description="The table [dkim.NAME] that signs its mail.")
+    on_signed: OnSigned = Field(
+        "skip",
+        description="A DKIM signature that rewriting would break: skip rewriting, or resign (with an aligned dkim).",
     )
     paused: bool = Field(default=False, description="true: its mail is put off with 451 4.7.1.")
-
-    @field_validator("on_signed", mode="before")
-    @classmethod
-    def _is_not_resign(cls, value: object) -> object:
-        if value == "resign":
-            raise UnfitError('"resign" is planned, and not in this version', 'write "skip"')
-        return value
 
 
 class SenderDomainSection(Section):
@@ -271,6 +278,14 @@ class EventDestinationSection(Section):
         return self
 
 
+class VerificationSection(Section):
+    """`[verification]`: how DNS is asked whether domains are set up."""
+
+    resolver: Annotated[str, BeforeValidator(_resolver)] = Field(
+        "system", description="Who is asked: system, or a server's ADDRESS:PORT."
+    )
+
+
 class LogSection(Section):
     """`[log]`: what the process says on standard error."""
 
@@ -292,7 +307,7 @@ CONFIGURATION_SET: Final = Kind(
     name="configuration_set",
     named=True,
     model=ConfigurationSetSection,
-    planned=frozenset({"tracking_domain", "mode", "share", "consent", "dkim"}),
+    planned=frozenset({"tracking_domain", "mode", "share", "consent"}),
 )
 SENDER_DOMAIN: Final = Kind(name="sender_domain", named=True, model=SenderDomainSection)
 EVENT_DESTINATION: Final = Kind(
@@ -302,6 +317,9 @@ EVENT_DESTINATION: Final = Kind(
     planned=frozenset(
         {"url", "secret", "batch", "allow_private", "servers", "stream", "credentials", "exclude_machine"}
     ),
+)
+VERIFICATION: Final = Kind(
+    name="verification", model=VerificationSection, planned=frozenset({"ca_file", "http_port", "https_port"})
 )
 LOG: Final = Kind(name="log", model=LogSection)
 
@@ -314,6 +332,7 @@ def settings(
     sets: Mapping[str, ConfigurationSetSection],
     sender_domains: Mapping[str, SenderDomainSection],
     destinations: Mapping[str, EventDestinationSection],
+    dkim_domains: Mapping[str, str],
 ) -> Settings:
     """Make the snapshot that both halves work by; `base_url` is where links point (`"http://127.0.0.1:8080"`)."""
     return Settings(
@@ -329,6 +348,7 @@ def settings(
         sets={name: _set(name, section) for name, section in sets.items()},
         sender_domains=_sender_domains(sender_domains),
         destinations={name: _destination(name, section) for name, section in destinations.items()},
+        dkim_domains=dkim_domains,
     )
 
 
@@ -343,6 +363,8 @@ def _set(name: str, section: ConfigurationSetSection) -> ConfigurationSet:
         skip_hosts=section.skip_hosts,
         skip_url_text=section.skip_url_text,
         sensitive_links=section.sensitive_links,
+        dkim=section.dkim,
+        on_signed=section.on_signed,
         paused=section.paused,
     )
 

@@ -43,7 +43,8 @@ _WHITE: Final = re.compile(r"\s+")
 class RewriteOptions:
     """What is done to a message; stored with it, so that a copy sent days later is the copy that was planned.
 
-    `leave` is set where nothing of the message may be touched, whatever the rest says.
+    `leave` is set where nothing of the message may be touched, whatever the rest says. `resign`: signatures that
+    rewriting breaks are taken off, for a new one is put on; else a signed message is left.
     """
 
     open_tracking: bool
@@ -52,6 +53,7 @@ class RewriteOptions:
     max_links: int
     rules: LinkRules
     leave: SkipReason | None = None
+    resign: bool = False
 
 
 class Link(Struct, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ def make(message: bytes, options: RewriteOptions) -> RewritePlan:
     root = mime.scan(message)
     if isinstance(root, SkipReason):
         return RewritePlan(message=message, reason=root)
-    chosen = selection.select(root)
+    chosen = selection.select(root, resign=options.resign)
     if isinstance(chosen, SkipReason):
         return RewritePlan(message=message, reason=chosen)
     rules = replace(options.rules, untouchable=options.rules.untouchable | _unsubscribe_urls(root))
@@ -120,7 +122,7 @@ def make(message: bytes, options: RewriteOptions) -> RewritePlan:
         links=tuple(planner.links),
         skips=tuple(planner.skips),
         pixel=planner.has_pixel,
-        cuts=tuple(_stale_fields(root, changed)),
+        cuts=tuple(sorted([*_stale_fields(root, changed), *(_signatures(root) if changed else ())])),
         parts=tuple(edits),
     )
 
@@ -330,14 +332,23 @@ def _unsubscribe_urls(root: Part) -> frozenset[str]:
 def _stale_fields(root: Part, changed: set[str]) -> list[Span]:
     """Return the fields of changed parts, and of the parts around them, that are no longer true."""
     around = {section[:end] for section in changed for end in _prefix_ends(section)}
-    spans = [
+    return [
         (found.start, found.end)
         for part in root.walk()
         if part.section in changed or part.section in around
         for name in _STALE_WHEN_CHANGED
         for found in part.header.find(name)
     ]
-    return sorted(spans)
+
+
+def _signatures(root: Part) -> list[Span]:
+    """Return the fields of the signatures that a changed body breaks, all of them.
+
+    ARC goes as a whole: its third field has no meaning without the other two (RFC 8617 §4.2), and a chain that fails
+    speaks against a message for ever (§5.2).
+    """
+    names = (*selection.SIGNATURES, "ARC-Authentication-Results")
+    return [(found.start, found.end) for name in names for found in root.header.find(name)]
 
 
 def _prefix_ends(section: str) -> list[int]:

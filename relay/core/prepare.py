@@ -9,7 +9,7 @@ of the bytes that are stored, so its offsets hold for every later reader of the 
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from relay.core import headers, lineends, plan
+from relay.core import dkim, headers, lineends, mailboxes, plan
 from relay.core.controls import Controls, read
 from relay.core.headers import HeaderBlock
 from relay.core.lineends import LineEndFault
@@ -20,7 +20,7 @@ from relay.core.reasons import SkipReason
 from relay.core.reply import Reply
 from relay.core.submission import Session, Submission
 from tracker.contract.ids import MessageId
-from tracker.contract.settings import Settings
+from tracker.contract.settings import ConfigurationSet, Settings
 
 LOOP: Final = Reply(code=554, enhanced="5.4.6", text="Too many hops, this message is in a loop")
 NUL: Final = Reply(code=550, enhanced="5.6.0", text="The message holds a NUL character")
@@ -101,9 +101,23 @@ def _options(decision: Track | Untouched, settings: Settings, original: HeaderBl
                 ),
                 # Whatever stands beyond what was read of the header may have asked for no tracking.
                 leave=SkipReason.HEADER_TOO_LARGE if reason is None and original.is_cut else reason,
+                resign=_may_resign(chosen, settings, original),
             )
         case _ as never:
             assert_never(never)
+
+
+def _may_resign(chosen: ConfigurationSet, settings: Settings, original: HeaderBlock) -> bool:
+    """Say whether our signature may take the place of the author's: it speaks for the same author.
+
+    Else a message of another domain would arrive with no signature of its author's, and fail that domain's DMARC policy
+    (RFC 7489 §3.1.1). Of several authors nobody can speak for all.
+    """
+    if chosen.on_signed != "resign" or chosen.dkim is None:
+        return False
+    authors = [mailbox for value in original.values("From") for mailbox in mailboxes.split(value)]
+    author = mailboxes.first_mailbox(authors[0]) if len(authors) == 1 else None
+    return author is not None and dkim.is_aligned(settings.dkim_domains[chosen.dkim], author.domain)
 
 
 def _received(submission: Submission, site: Site, message_id: MessageId) -> bytes:

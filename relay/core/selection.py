@@ -17,7 +17,9 @@ from relay.core.headers import HeaderBlock
 from relay.core.mime import Part
 from relay.core.reasons import SkipReason
 
-_SIGNATURES: Final = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature")
+SIGNATURES: Final = ("DKIM-Signature", "ARC-Seal", "ARC-Message-Signature")
+"""Fields that vouch for the body as it is."""
+
 _CLOSED_MULTIPARTS: Final = {
     "multipart/signed": SkipReason.SIGNED,
     "multipart/encrypted": SkipReason.ENCRYPTED,
@@ -52,9 +54,9 @@ class Selection:
     pixel_scope: frozenset[str]
 
 
-def select(root: Part) -> Selection | SkipReason:
-    """Sort the parts of a message, or say why nothing of it may be touched."""
-    if any(root.header.has(name) for name in _SIGNATURES):
+def select(root: Part, *, resign: bool = False) -> Selection | SkipReason:
+    """Sort the parts of a message, or say why nothing of it may be touched; `resign`: its signatures are no reason."""
+    if not resign and any(root.header.has(name) for name in SIGNATURES):
         return SkipReason.DKIM_SIGNED
     if _is_automatic(root.header):
         return SkipReason.AUTO_SUBMITTED

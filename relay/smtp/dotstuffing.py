@@ -10,6 +10,8 @@ Standards: RFC 5321 §4.5.2.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from relay.core.blocks import blocks
+
 BLOCK_BYTES: Final = 1 << 16
 
 
@@ -20,27 +22,10 @@ def wire_blocks(slices: Iterable[bytes | memoryview], block_bytes: int = BLOCK_B
     """
     before = b"\r\n"  # the two bytes in front of the block, as they were before stuffing
     pending = b""
-    for block in _blocks(slices, block_bytes):
+    for block in blocks(slices, block_bytes):
         if pending:
             yield pending, False
         joined = before + block
         before = joined[-2:]
         pending = joined.replace(b"\r\n.", b"\r\n..")[2:]
     yield pending + (b".\r\n" if before == b"\r\n" else b"\r\n.\r\n"), True
-
-
-def _blocks(slices: Iterable[bytes | memoryview], block_bytes: int) -> Iterator[bytes]:
-    gathered: list[bytes | memoryview] = []
-    size = 0
-    for piece in slices:
-        view = memoryview(piece)
-        while view:
-            part = view[: block_bytes - size]
-            view = view[len(part) :]
-            gathered.append(part)
-            size += len(part)
-            if size == block_bytes:
-                yield b"".join(gathered)
-                gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)

@@ -23,7 +23,8 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     `accepted` is the record that was journalled, and is journalled again after a crash. `recipients` stand in the order
     of `accepted.copies`; `reverse_path` is empty for the null sender. `rewrite` is None for a message that passes
     untouched: its recipients share transactions. `dsn` is what the client asked of reports, for each of `recipients`.
-    `report`: it is itself a delivery report, has no events and causes no report.
+    `report`: it is itself a delivery report, has no events and causes no report. `dkim` names the table that signs it,
+    None where none does.
     """
 
     accepted: Accepted
@@ -37,6 +38,7 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     smtputf8: bool = False
     dsn: DsnRequest = NO_REQUEST
     report: bool = False
+    dkim: str | None = None
 
     def __post_init__(self) -> None:
         if not self.recipients or len(self.recipients) != len(self.accepted.copies):

@@ -104,7 +104,12 @@ listen = "0.0.0.0:9464"
 [storage]
 url = "postgresql://localhost/x"
 [dkim.shop]
-domain = "shop.example"
+domain = "shop..example"
+selector = "mw_1"
+key = "dkim.pem"
+[verification]
+resolver = "dns.example"
+http_port = 8080
 [trackin]
 """,
     )
@@ -118,7 +123,7 @@ domain = "shop.example"
     assert "'ftp' is no scheme" in problems["upstream.default.url"]
     assert "username and a password" in problems["upstream.other"]
     assert "not in this version - remove it" in problems["configuration_set.other.mode"]
-    assert "not in this version" in problems["configuration_set.other.on_signed"]
+    assert "no dkim to put one on" in problems["configuration_set.other.on_signed"]
     assert problems["configuration_set.default.upstream"].endswith("choose from default, other")
     assert "'nowhere'" in problems["configuration_set.default.destinations"]
     assert "no domain" in problems['sender_domain."shop..example"']
@@ -126,7 +131,11 @@ domain = "shop.example"
     assert "no login" in problems["console.listen"]
     assert "private" in problems["metrics.listen"]
     assert "only SQLite" in problems["storage.url"]
-    assert "not in this version" in problems["dkim"]
+    assert "no domain" in problems["dkim.shop.domain"]
+    assert "letters, digits and hyphens" in problems["dkim.shop.selector"]
+    assert '"file:dkim.pem"' in problems["dkim.shop.key"]
+    assert "address and port" in problems["verification.resolver"]
+    assert "not in this version" in problems["verification.http_port"]
     assert "'tracking'" in problems["trackin"]
 
 

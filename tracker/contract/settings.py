@@ -11,11 +11,12 @@ from typing import Literal
 
 Scope = Literal["account", "account+domain", "domain"]
 SensitiveLinks = Literal["redact", "skip", "track"]
+OnSigned = Literal["skip", "resign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationSet:
-    """How the mail of a set is tracked, where it goes and who is told."""
+    """How the mail of a set is tracked, where it goes, who is told, and who signs it (`dkim`, a name)."""
 
     name: str
     open_tracking: bool = True
@@ -26,6 +27,8 @@ class ConfigurationSet:
     skip_hosts: tuple[str, ...] = ()
     skip_url_text: bool = False
     sensitive_links: SensitiveLinks = "redact"
+    dkim: str | None = None
+    on_signed: OnSigned = "skip"
     paused: bool = False
 
 
@@ -58,7 +61,10 @@ class UnknownSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it. `base_url` is where links point, without a slash at its end; `own_hosts` are hosts never wrapped."""
+    """All of it. `base_url` is where links point, without a slash at its end; `own_hosts` are hosts never wrapped.
+
+    `dkim_domains` has the signing domain of each name that a set may have as its `dkim`.
+    """
 
     base_url: str
     own_hosts: frozenset[str] = frozenset()
@@ -72,6 +78,7 @@ class Settings:
     sets: Mapping[str, ConfigurationSet] = field(default_factory=dict)
     sender_domains: Mapping[str, SenderDomain] = field(default_factory=dict)
     destinations: Mapping[str, EventDestination] = field(default_factory=dict)
+    dkim_domains: Mapping[str, str] = field(default_factory=dict)
 
     def choose_set(self, *, named: str | None, sender_domain: str | None) -> ConfigurationSet | UnknownSet | None:
         """Choose a message's set: the one it names, else its sender domain's, else the account's, as `scope` allows.
