@@ -85,6 +85,7 @@ class _Process:
         """Claim the slots and wire the parts. ConfigError: a folder or a spool file cannot be used."""
         self._config = config
         self._bound = bound
+        self._listens = listens(config, tuple(bound))
         self._started_at = now()
         self._is_stopping = False
         roots = {"journal.directory": config.journal.directory}
@@ -151,7 +152,11 @@ class _Process:
             slot=self._slots["journal.directory"].number,
             started_at=self._started_at.isoformat(timespec="seconds"),
             listening={
-                part: [str(address) for address in serve.addresses_of(sockets)] for part, sockets in self._bound.items()
+                part: [
+                    wanted.scheme + str(address)
+                    for wanted, address in zip(self._listens[part], serve.addresses_of(sockets), strict=True)
+                ]
+                for part, sockets in self._bound.items()
             },
             queue=self._relay.waiting if self._relay is not None else 0,
         )

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.config.credential import CredentialSection
 from relay.config.dkim import DkimSection
 from relay.config.listening import RelaySection
 from relay.config.spool import SpoolSection
+from relay.config.tls import RelayTlsSection
 from relay.config.upstream import UpstreamSection
 from relay.configchecks import DEFAULT_UPSTREAM, check
 from relay.configdraft import PLANNED_SECTIONS, TABLES, Draft
@@ -41,6 +43,8 @@ class Config:
 
     source: Source
     relay: RelaySection
+    relay_tls: RelayTlsSection
+    credentials: Mapping[str, CredentialSection]
     upstreams: Mapping[str, UpstreamSection]
     spool: SpoolSection
     dkims: Mapping[str, DkimSection]
@@ -89,8 +93,9 @@ class Config:
         )
 
     def entries(self) -> Iterator[tuple[tuple[str, ...], Section]]:
-        """Yield every table with its path: `("relay",)`, `("upstream", "default")`."""
+        """Yield every table with its path: `("relay",)`, `("relay", "tls")`, `("upstream", "default")`."""
         named: dict[str, Mapping[str, Section]] = {
+            "credential": self.credentials,
             "upstream": self.upstreams,
             "dkim": self.dkims,
             "configuration_set": self.sets,
@@ -101,7 +106,7 @@ class Config:
             if kind.named:
                 yield from (((kind.name, name), entry) for name, entry in named[kind.name].items())
             else:
-                yield (kind.name,), getattr(self, kind.name)
+                yield tuple(kind.name.split(".")), getattr(self, kind.name.replace(".", "_"))
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -119,6 +124,8 @@ def _config(draft: Draft) -> Config:
     return Config(
         source=draft.reader.source,
         relay=_sound(draft.relay),
+        relay_tls=_sound(draft.relay_tls),
+        credentials=_sound_table(draft.credentials),
         upstreams=_sound_table(draft.upstreams),
         spool=_sound(draft.spool),
         dkims=_sound_table(draft.dkims),

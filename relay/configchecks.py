@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from relay.configdraft import Draft
 from tracker.contract.address import normalize_domain
+from tracker.contract.credentials import EVERY_SET
 from tracker.contract.errors import AddressError
 from tracker.runtime import configfile
 from tracker.runtime.configtypes import NAME_PATTERN
@@ -54,12 +55,19 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _check_relay(draft: Draft) -> None:
-    if draft.relay is not None and not draft.relay.allow_networks:
-        draft.reader.add(
-            ("relay", "allow_networks"),
-            "is empty, and there is no login in this version: nobody could send",
-            'write allow_networks = ["127.0.0.0/8", "::1/128"] for this machine alone',
-        )
+    if draft.relay is not None and draft.relay_tls is not None and draft.relay_tls.certificate is None:
+        for address in draft.relay.listen:
+            if address.scheme:
+                remedy = "write [relay.tls] with certificate and key, or listen without smtps://"
+                draft.reader.add(("relay", "listen"), f"{address} wants TLS, and there is no certificate", remedy)
+    for name, credential in draft.credentials.items():
+        if not _NAME.fullmatch(name):
+            draft.reader.add(("credential", name), "is no name", _NAME_REMEDY)
+        for listed in credential.configuration_sets if credential is not None else ():
+            if listed != EVERY_SET and listed not in draft.sets:
+                wrong = f"there is no configuration set {listed!r}"
+                remedy = _choose("configuration_set", draft.sets)
+                draft.reader.add(("credential", name, "configuration_sets"), wrong, remedy)
     if draft.spool is not None and draft.journal is not None and draft.spool.directory == draft.journal.directory:
         draft.reader.add(("journal", "directory"), "is the spool's", "give each its own folder")
 
@@ -178,6 +186,7 @@ def _check_secrets(draft: Draft) -> None:
     for key in (
         *(("upstream", name, "password") for name in draft.upstreams),
         *(("dkim", name, "key") for name in draft.dkims),
+        *(("credential", name, "password_hash") for name in draft.credentials),  # can be guessed at offline
     ):
         if source.readable_by_others and source.origins.get(configfile.key_path(key)) == "file":
             remedy = f'write "env:NAME" or "file:PATH", or run: chmod 600 {source.path}'

@@ -2,14 +2,16 @@
 
 from typing import Final
 
-from relay.config import dkim, listening, spool, upstream
+from relay.config import credential, dkim, listening, spool, tls, upstream
 from tracker import config as tracker_config
 from tracker.runtime.configfile import Reader
 from tracker.runtime.configtypes import Kind, Section
 
-PLANNED_SECTIONS: Final = frozenset({"credential", "tracking_domain"})
+PLANNED_SECTIONS: Final = frozenset({"tracking_domain"})
 TABLES: Final[tuple[Kind[Section], ...]] = (
     listening.RELAY,
+    tls.RELAY_TLS,
+    credential.CREDENTIAL,
     upstream.UPSTREAM,
     spool.SPOOL,
     dkim.DKIM,
@@ -34,6 +36,8 @@ class Draft:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.relay = reader.section(listening.RELAY)
+        self.relay_tls = reader.section(tls.RELAY_TLS)
+        self.credentials = reader.table(credential.CREDENTIAL)
         self.upstreams = reader.table(upstream.UPSTREAM)
         self.spool = reader.section(spool.SPOOL)
         self.dkims = reader.table(dkim.DKIM)

@@ -5,7 +5,9 @@ Owns their order of start and drain. Which processes there are and what else run
 
 import asyncio
 import os
+import time
 from contextlib import suppress
+from dataclasses import replace
 from socket import socket
 from typing import Final
 
@@ -18,9 +20,14 @@ from relay.core.attempt import Attempt, Transaction
 from relay.core.prepare import Site
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
+from relay.smtp.access import Access
+from relay.smtp.auth import Gate
+from relay.smtp.guessing import Guesses
 from relay.smtp.listener import Listener
 from relay.smtp.options import ListenerOptions
+from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
+from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolVersionError
@@ -30,6 +37,7 @@ from relay.spool.runner import Runner, RunnerOptions
 from relay.spool.space import SpaceGate, SpoolOptions
 from relay.verification.sampling import Sampler
 from tracker.app import now
+from tracker.contract.credentials import Credential, CredentialBook, Permission
 from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
 from tracker.runtime import slots
@@ -97,6 +105,22 @@ class Relay:
             clock=now,
             entropy=os.urandom,
         )
+        self._passwords = Passwords(time.monotonic)
+        self._book = credential_book(config)
+        if not config.relay.allow_networks and not self._book.declared:
+            wrong = "is empty, and there is no login: nobody could send"
+            remedy = 'write [credential.NAME], or allow_networks = ["127.0.0.0/8", "::1/128"] for this machine alone'
+            raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
+        self._access = Access(
+            gate=Gate(lambda: self._book, self._passwords),
+            guesses=Guesses(
+                limit=config.relay.max_auth_failures,
+                block_s=config.relay.auth_block_for.total_seconds(),
+                monotonic_s=time.monotonic,
+            ),
+        )
+        self._secure(config)
+        self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
         self._listener = Listener(
             ListenerOptions(
                 hostname=config.hostname,
@@ -109,6 +133,7 @@ class Relay:
             ),
             pipeline.accept,
             self.admit,
+            self._access,
             now,
         )
 
@@ -126,10 +151,33 @@ class Relay:
         group.create_task(self._runner.run(), name="deliver")
         if self._sampler is not None:
             self._sampling = group.create_task(self._sampler.run(), name="verify")
-        await self._listener.start(sockets)
+        plain, with_tls = (
+            [sock for sock, is_tls in zip(sockets, self._tls_listens, strict=True) if is_tls is wanted]
+            for wanted in (False, True)
+        )
+        await self._listener.start(plain, tls_sockets=with_tls)
 
     async def reload(self, config: Config) -> None:
-        """Take up what of a new configuration can change without dropping a connection, or raise ConfigError."""
+        """Take up the certificate and the logins of a new configuration; no connection is dropped.
+
+        ConfigError: the certificate cannot be used, and nothing has changed.
+        """
+        await asyncio.to_thread(self._secure, config)
+        self._book = replace(self._book, declared=credential_book(config).declared)
+
+    def _secure(self, config: Config) -> None:
+        """Load the certificate, for connections that come from now on."""
+        files = tls_files(config)
+        if files is None:
+            self._access.tls, self._access.require_tls = None, False
+            return
+        try:
+            tls = ServerTls(files)
+        except TlsError as error:
+            raise ConfigError(None, [tls_problem(error)]) from error
+        self._access.tls, self._access.require_tls = tls, config.relay_tls.require
+        if tls.expires_at - now() < EXPIRES_SOON:
+            _log.warning("certificate_expires", path=str(files.certificate), at=tls.expires_at.isoformat())
 
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
@@ -142,7 +190,8 @@ class Relay:
                 await asyncio.gather(*(upstream.close() for upstream in self._upstreams.values()))
 
     def close(self) -> None:
-        """End the spool's threads."""
+        """End the threads."""
+        self._passwords.close()
         for spool in self._spools:
             spool.close()
 
@@ -173,6 +222,32 @@ def _open_spool(slot: Slot) -> Spool:
         remedy = "start the version that wrote it, or mend the folder"
         raise ConfigError(None, [Problem(key="spool.directory", wrong=wrong, remedy=remedy)]) from error
     return spool
+
+
+def tls_files(config: Config) -> TlsFiles | None:
+    """Return the files of `[relay.tls]`, None where there are none."""
+    section = config.relay_tls
+    if section.certificate is None or section.key is None:
+        return None
+    return TlsFiles(certificate=section.certificate, key=section.key)
+
+
+def tls_problem(error: TlsError) -> Problem:
+    """Say in the file's words what is wrong with a certificate or key."""
+    return Problem(key=f"relay.tls.{error.part}", wrong=error.wrong, remedy=error.remedy)
+
+
+def credential_book(config: Config) -> CredentialBook:
+    """Return the logins of the file."""
+    declared = {
+        name: Credential(
+            name=name,
+            password_hash=section.password_hash.get_secret_value(),
+            permission=Permission(sender_domains=section.sender_domains, configuration_sets=section.configuration_sets),
+        )
+        for name, section in config.credentials.items()
+    }
+    return CredentialBook(declared=declared, stored={})
 
 
 def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstream:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,9 +37,13 @@ def schema() -> None:
     """Print the JSON Schema of the file."""
     from relay.configdraft import TABLES
 
-    properties = {}
+    properties: dict[str, dict[str, Any]] = {}
     for kind in TABLES:
         one = kind.model.model_json_schema()
+        outer, _, inner = kind.name.partition(".")
+        if inner:
+            properties[outer].setdefault("properties", {})[inner] = one
+            continue
         properties[kind.name] = {"type": "object", "additionalProperties": one} if kind.named else one
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -116,11 +116,17 @@ def send(config_path: Path | None, sender: "Address", recipients: "tuple[Address
 
 def relay_address(config: "Config") -> tuple[str, int]:
     """Return where the running relay listens: by its control socket, else by the file. Exit code 1: that has port 0."""
+    from relay.config.listening import SMTPS
     from tracker.runtime import control
     from tracker.runtime.units import ListenAddress
 
-    found = [text for status in control.running(config.run_directory) for text in status.listening.get("relay", [])]
-    address = ListenAddress.parse(found[0]) if found else config.relay.listen[0]
+    bound = (text for status in control.running(config.run_directory) for text in status.listening.get("relay", []))
+    found = [ListenAddress.parse(text) for text in bound if not text.startswith(SMTPS)]
+    found += [address for address in config.relay.listen if not address.scheme]
+    if not found:
+        click.echo("mailwake: the relay listens with TLS at once only; send with a mail program", err=True)
+        raise SystemExit(EXIT_NO)
+    address = found[0]
     if not address.port:
         click.echo("mailwake: no relay is running; start one with `mailwake serve`", err=True)
         raise SystemExit(EXIT_NO)

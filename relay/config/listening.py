@@ -1,14 +1,17 @@
 """`[relay]`: where mail comes in, from whom, and how much of it."""
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
-from tracker.runtime.configtypes import Count, Kind, Listens, Networks, Section, Size, as_list
+from tracker.runtime.configtypes import Count, Duration, Kind, Listens, Networks, Section, Size, as_list
 from tracker.runtime.units import ListenAddress, Network, UnfitError, is_private_network
 
+SMTPS: Final = "smtps://"
 _MAX_MESSAGE_BYTES: Final = 1 << 30
 _INSTANCE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
 
@@ -26,17 +29,23 @@ def _hostname(value: object) -> object:
 
 
 def _smtp_listen(value: object) -> object:
-    for text in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(text, str) and text.startswith("smtps:"):
-            raise UnfitError("TLS is planned, and not in this version", 'write it like "127.0.0.1:2525"')
-    return as_list(value)
+    """Read `"smtps://0.0.0.0:465"`, an address where TLS begins at once, beside plain addresses."""
+    return [_with_scheme(one) for one in value] if isinstance(value, list | tuple) else as_list(_with_scheme(value))
+
+
+def _with_scheme(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(SMTPS):
+        return value
+    return replace(ListenAddress.parse(value.removeprefix(SMTPS)), scheme=SMTPS)
 
 
 class RelaySection(Section):
     """`[relay]`: the SMTP server that mail is sent to."""
 
     listen: Annotated[Listens, BeforeValidator(_smtp_listen)] = Field(
-        (ListenAddress("127.0.0.1", 2525),), min_length=1, description="Where the relay listens."
+        (ListenAddress("127.0.0.1", 2525),),
+        min_length=1,
+        description="Where it listens; smtps://ADDRESS:PORT is TLS at once.",
     )
     hostname: Annotated[str, BeforeValidator(_hostname)] | None = Field(
         None,
@@ -58,6 +67,12 @@ class RelaySection(Section):
     max_connections_per_address: Count = Field(
         100, ge=1, le=100_000, description="The most from one address; loopback and allow_networks excepted."
     )
+    max_auth_failures: Count = Field(
+        10, ge=4, le=1000, description="Failed logins of an address, then it may not try for auth_block_for."
+    )
+    auth_block_for: Duration = Field(
+        timedelta(minutes=15), description="How long such an address may not try; failures that old are forgotten."
+    )
     bare_line_ends: Literal["normalize", "reject"] = Field(
         "normalize", description="A bare LF becomes CRLF and a bare CR a space, or the message is refused."
     )
@@ -78,4 +93,4 @@ class RelaySection(Section):
         return value
 
 
-RELAY: Final = Kind(name="relay", model=RelaySection, planned=frozenset({"tls", "inline_wait"}))
+RELAY: Final = Kind(name="relay", model=RelaySection, planned=frozenset({"inline_wait"}), inner=frozenset({"tls"}))

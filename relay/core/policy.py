@@ -12,9 +12,13 @@ from relay.core.mailboxes import first_mailbox
 from relay.core.reasons import SkipReason
 from relay.core.reply import Reply
 from tracker.contract.address import Address, NullSender, ReversePath
+from tracker.contract.credentials import Permission
 from tracker.contract.settings import ConfigurationSet, Settings, UnknownSet
 
 UNKNOWN_SET: Final = Reply(code=554, enhanced="5.7.1", text="There is no configuration set of the name in the header")
+SET_NOT_ALLOWED: Final = Reply(
+    code=554, enhanced="5.7.1", text="This login may not use the configuration set of the name in the header"
+)
 PAUSED: Final = Reply(code=451, enhanced="4.7.1", text="Sending with this configuration set is paused; try again later")
 
 
@@ -48,8 +52,21 @@ class Refuse:
 Decision = Track | Untouched | Refuse
 
 
-def decide(*, from_values: list[str], reverse_path: ReversePath, controls: Controls, settings: Settings) -> Decision:
-    """Decide on one message. `from_values` are the unfolded values of its `From` fields, in order."""
+def decide(
+    *,
+    from_values: list[str],
+    reverse_path: ReversePath,
+    controls: Controls,
+    settings: Settings,
+    permission: Permission | None = None,
+) -> Decision:
+    """Decide on one message. `from_values` are the unfolded values of its `From` fields, in order.
+
+    `permission` is that of the login, None where there is none: then any set may be named.
+    """
+    named = controls.configuration_set
+    if permission is not None and named is not None and not permission.allows_set(named):
+        return Refuse(reply=SET_NOT_ALLOWED)
     from_domain = sender_domain(from_values, reverse_path)
     if not settings.enabled:
         return Untouched(upstream=settings.default_upstream, from_domain=from_domain, reason=SkipReason.NOT_ENABLED)

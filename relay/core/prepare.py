@@ -2,14 +2,14 @@
 
 The same function serves the relay, `mailwake explain` and `mailwake rewrite`, so what they show is what happens.
 
-Order: line ends, loop check, control headers, policy, header (our Received in, control headers out), plan. The plan is
-of the bytes that are stored, so its offsets hold for every later reader of the spool file.
+Order: line ends, loop check, control headers, the sender's permission, policy, header (our Received in, control headers
+out), plan. The plan is of the bytes that are stored, so its offsets hold for every later reader of the spool file.
 """
 
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from relay.core import dkim, headers, lineends, mailboxes, plan
+from relay.core import dkim, headers, lineends, mailboxes, plan, senders
 from relay.core.controls import Controls, read
 from relay.core.headers import HeaderBlock
 from relay.core.lineends import LineEndFault
@@ -61,11 +61,15 @@ def prepare(submission: Submission, *, site: Site, settings: Settings, message_i
     if headers.is_looping(original, site.instance):
         return LOOP
     controls = read(original.values)
+    permission = submission.session.permission
+    if permission is not None and (refusal := senders.check_header(permission, original)) is not None:
+        return refusal
     decision = decide(
         from_values=original.values("From"),
         reverse_path=submission.envelope.reverse_path,
         controls=controls,
         settings=settings,
+        permission=permission,
     )
     if isinstance(decision, Refuse):
         return decision.reply

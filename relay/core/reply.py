@@ -91,10 +91,11 @@ NOT_SMTP: Final = Reply(code=554, enhanced="5.5.0", text="This is no SMTP comman
 OK: Final = Reply(code=250, enhanced="2.0.0", text="Ok")
 SENDER_OK: Final = Reply(code=250, enhanced="2.1.0", text="Ok")
 RECIPIENT_OK: Final = Reply(code=250, enhanced="2.1.5", text="Ok")
-HELP: Final = Reply(code=214, enhanced="2.0.0", text="EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
+HELP: Final = Reply(code=214, enhanced="2.0.0", text="EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY HELP QUIT")
 NOT_VERIFIED: Final = Reply(
     code=252, enhanced="2.0.0", text="Cannot verify the address, but will take mail for it and attempt delivery"
 )
+READY_FOR_TLS: Final = Reply(code=220, enhanced="2.0.0", text="Ready to start TLS")
 GO_AHEAD: Final = Reply(code=354, enhanced="", text="End data with <CR><LF>.<CR><LF>")
 UNKNOWN_COMMAND: Final = Reply(code=500, enhanced="5.5.2", text="Command not recognized")
 LINE_TOO_LONG: Final = Reply(code=500, enhanced="5.5.2", text="Command line too long")
@@ -112,6 +113,37 @@ TOO_MANY_RECIPIENTS: Final = Reply(code=452, enhanced="4.5.3", text="Too many re
 MESSAGE_TOO_BIG: Final = Reply(code=552, enhanced="5.3.4", text="Message is bigger than SIZE of EHLO allows")
 SMTPUTF8_NEEDED: Final = Reply(
     code=553, enhanced="5.6.7", text="An address that is not ASCII needs the parameter SMTPUTF8 of MAIL"
+)
+TLS_FIRST: Final = Reply(code=530, enhanced="5.7.0", text="Encryption required: send STARTTLS first")
+TLS_ALREADY: Final = Reply(code=503, enhanced="5.5.1", text="This connection is encrypted already")
+LOGIN_CHANGED: Final = Reply(
+    code=530, enhanced="5.7.0", text="The login of this session was changed or removed: authenticate again"
+)
+SENDER_NOT_ALLOWED: Final = Reply(
+    code=550, enhanced="5.7.1", text="This login may not send from the domain of the envelope sender"
+)
+
+# --- AUTH (RFC 4954 §6) -----------------------------------------------------------------------------------
+
+AUTHENTICATED: Final = Reply(code=235, enhanced="2.7.0", text="Authentication successful")
+TOO_MANY_GUESSES: Final = Reply(code=421, enhanced="4.7.0", text="Too many failed logins, try again later")
+LOGINS_UNKNOWN: Final = Reply(
+    code=454, enhanced="4.7.0", text="Temporary authentication failure: the logins cannot be read now"
+)
+RESPONSE_TOO_LONG: Final = Reply(code=500, enhanced="5.5.6", text="Line of the authentication exchange is too long")
+BAD_BASE64: Final = Reply(code=501, enhanced="5.5.2", text="The response is not base64")
+BAD_RESPONSE: Final = Reply(code=501, enhanced="5.5.2", text="The response is not what the mechanism has")
+AUTH_CANCELLED: Final = Reply(code=501, enhanced="5.7.0", text="Authentication cancelled")
+AUTHENTICATED_ALREADY: Final = Reply(code=503, enhanced="5.5.1", text="This session is authenticated already")
+AUTH_IN_TRANSACTION: Final = Reply(
+    code=503, enhanced="5.5.1", text="AUTH stands before MAIL: finish the transaction, or send RSET"
+)
+NO_SUCH_MECHANISM: Final = Reply(
+    code=504, enhanced="5.5.4", text="Mechanism not offered here: use one that EHLO lists behind AUTH"
+)
+WRONG_LOGIN: Final = Reply(code=535, enhanced="5.7.8", text="Authentication credentials invalid")
+ENCRYPTION_REQUIRED: Final = Reply(
+    code=538, enhanced="5.7.11", text="Encryption required: passwords are not taken in clear, send STARTTLS first"
 )
 
 

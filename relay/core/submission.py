@@ -9,6 +9,7 @@ from datetime import datetime
 
 from relay.core.dsnrequest import NO_REQUEST, DsnRequest
 from tracker.contract.address import Address, ReversePath
+from tracker.contract.credentials import Permission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +18,8 @@ class Session:
 
     `client_address` is an IP address, an IPv4 one never mapped into IPv6 (`"192.0.2.1"`, `"2001:db8::1"`); `helo` is
     the checked argument of EHLO or HELO, safe in a header (`"mail.shop.example"`, `"[192.0.2.1]"`); `esmtp` tells EHLO
-    from HELO; `caller` is the name of the credential, empty when unauthenticated; `trusted` says that the address is
-    in `allow_networks`.
+    from HELO; `caller` is the name of the credential, empty when unauthenticated, and `permission` what it may send;
+    `trusted` says that the address is in `allow_networks`. ValueError: a caller without permission, or the reverse.
     """
 
     client_address: str
@@ -27,6 +28,11 @@ class Session:
     tls: bool
     caller: str
     trusted: bool
+    permission: Permission | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.caller) != (self.permission is not None):
+            raise ValueError("a caller and what it may send belong together")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Owns the order of commands, the open transaction, and the count of commands that bring no mail. Does not own the grammar
 of arguments (commands.py) or anything that waits (session.py).
 
-Standards: RFC 5321 §3.3, §4.1.1, §4.1.4; RFC 2034.
+Standards: RFC 5321 §3.3, §4.1.1, §4.1.4; RFC 2034; RFC 3207 (STARTTLS); RFC 4954 §4 (AUTH).
 Departs from: RFC 5321 §4.1.1.11, which ties parameters to EHLO; a client that said HELO may use them too.
 """
 
@@ -12,7 +12,10 @@ from typing import Final
 from relay.core import reply as replies
 from relay.core.dsnrequest import ANYTHING, DsnRequest, RecipientRequest
 from relay.core.reply import Reply
+from relay.core.senders import may_send_from
 from relay.core.submission import Envelope
+from relay.smtp.access import Access
+from relay.smtp.auth import MECHANISMS
 from relay.smtp.commands import Mail, parse_helo, parse_mail, parse_rcpt
 from relay.smtp.options import (
     MAX_ERRORS,
@@ -22,20 +25,29 @@ from relay.smtp.options import (
     ListenerOptions,
 )
 from tracker.contract.address import Address
+from tracker.contract.credentials import Credential
 
-_NOT_OFFERED: Final = frozenset({"AUTH", "BDAT", "ETRN", "EXPN", "STARTTLS", "TURN"})
+_NOT_OFFERED: Final = frozenset({"BDAT", "ETRN", "EXPN", "TURN"})
 _JUNK: Final = frozenset({"EHLO", "HELO", "HELP", "NOOP", "RSET", "VRFY"})
 
 
 class Dialogue:
-    """The state of one session; `helo` is empty until EHLO or HELO, `esmtp` tells which of them it was."""
+    """The state of one session; `helo` is empty until EHLO or HELO, `esmtp` tells which of them it was.
 
-    def __init__(self, options: ListenerOptions, admit: Admit, *, trusted: bool) -> None:
+    `credential` is the login, None before AUTH; `trusted` peers may send without one; to `near` ones, trusted or on
+    loopback, AUTH is offered in clear.
+    """
+
+    def __init__(self, options: ListenerOptions, admit: Admit, access: Access, *, trusted: bool, near: bool) -> None:
         self.helo = ""
         self.esmtp = False
+        self.is_secure = False
+        self.credential: Credential | None = None
         self._options = options
         self._admit = admit
+        self._access = access
         self._trusted = trusted
+        self._near = near
         self._mail: Mail | None = None
         self._recipients: dict[Address, RecipientRequest] = {}
         self._surplus_recipients = 0
@@ -47,10 +59,21 @@ class Dialogue:
         """What EHLO offers, our name first; nothing that is not done in full."""
         size = f"SIZE {self._options.max_message_bytes}"
         reports = ("DSN",) if self._options.dsn else ()
-        return (self._options.hostname, "PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", *reports)
+        starttls = ("STARTTLS",) if self._access.tls is not None and not self.is_secure else ()
+        auth = (f"AUTH {' '.join(MECHANISMS)}",) if self._refusal_of_auth() is None else ()
+        always = ("PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+        return (self._options.hostname, *always, *reports, *starttls, *auth)
+
+    @property
+    def may_send(self) -> bool:
+        """Say whether mail is taken from this session."""
+        return self._trusted or self.credential is not None
 
     def answer(self, verb: str, argument: str) -> Reply:
-        """Do what a command asks, `("MAIL", "FROM:<ana@shop.example>")`; every command but DATA."""
+        """Do what a command asks, `("MAIL", "FROM:<ana@shop.example>")`; every command but AUTH and DATA.
+
+        After READY_FOR_TLS, TLS begins and `secure` is called.
+        """
         match verb:
             case "EHLO" | "HELO":
                 return self._hello(argument, esmtp=verb == "EHLO")
@@ -58,6 +81,8 @@ class Dialogue:
                 return self._begin(argument)
             case "RCPT":
                 return self._add_recipient(argument)
+            case "STARTTLS":
+                return self._starttls(argument)
             case "RSET" if not argument:
                 self.reset()
                 return replies.OK
@@ -90,6 +115,23 @@ class Dialogue:
             declared_size=self._mail.declared_size,
             dsn=self._dsn_request(self._mail),
         )
+
+    def refuse_auth(self) -> Reply | None:
+        """Return why AUTH cannot begin now; None: it can."""
+        if not self.helo:
+            return replies.HELO_FIRST
+        if self.credential is not None:  # RFC 4954 §4: one of them in a session
+            return replies.AUTHENTICATED_ALREADY
+        if self._mail is not None:
+            return replies.AUTH_IN_TRANSACTION
+        return self._refusal_of_auth()
+
+    def secure(self) -> None:
+        """Begin again inside TLS: what was said in clear may be another's (RFC 3207 §4.2)."""
+        self.reset()
+        self.helo, self.esmtp = "", False
+        self.credential = None
+        self.is_secure = True
 
     def reset(self) -> None:
         """Forget the transaction (RFC 5321 §4.1.1.5)."""
@@ -127,18 +169,43 @@ class Dialogue:
     def _begin(self, argument: str) -> Reply:
         if not self.helo:
             return replies.HELO_FIRST
-        if not self._trusted:
+        if self._access.require_tls and not self.is_secure:
+            return replies.TLS_FIRST
+        if self.credential is not None:
+            self.credential = self._access.gate.renewed(self.credential)
+            if self.credential is None:
+                return replies.LOGIN_CHANGED
+        if not self.may_send:
             return replies.AUTHENTICATION_REQUIRED
         if self._mail is not None:
             return replies.NESTED_MAIL
         mail = parse_mail(argument, max_message_bytes=self._options.max_message_bytes)
         if isinstance(mail, Reply):
             return mail
+        if self.credential is not None and not may_send_from(self.credential.permission, mail.reverse_path):
+            return replies.SENDER_NOT_ALLOWED
         refusal = self._admit()
         if refusal is not None:
             return refusal
         self._mail = mail
         return replies.SENDER_OK
+
+    def _starttls(self, argument: str) -> Reply:
+        if self._access.tls is None:
+            return replies.NOT_OFFERED
+        if self.is_secure:
+            return replies.TLS_ALREADY
+        return replies.bad_argument("STARTTLS takes no argument") if argument else replies.READY_FOR_TLS
+
+    def _refusal_of_auth(self) -> Reply | None:
+        """Return why nobody can log in over this connection as it is."""
+        if not self._access.gate.has_logins:
+            return replies.NOT_OFFERED
+        if self.is_secure:
+            return None
+        if self._access.require_tls:
+            return replies.TLS_FIRST
+        return None if self._near else replies.ENCRYPTION_REQUIRED
 
     def _add_recipient(self, argument: str) -> Reply:
         if self._mail is None:

@@ -15,6 +15,8 @@ import ipaddress
 import logging
 import socket
 from collections import Counter as Tally
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import Counter, Gauge
@@ -22,6 +24,7 @@ from prometheus_client import Counter, Gauge
 from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.smtp.acceptance import Acceptances
+from relay.smtp.access import Access
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
 from tracker.contract.ports import Clock
@@ -37,8 +40,9 @@ class Listener:
     `accept` gets every message that was read to its end; `admit` is asked at each MAIL.
     """
 
-    def __init__(self, options: ListenerOptions, accept: Accept, admit: Admit, clock: Clock) -> None:
+    def __init__(self, options: ListenerOptions, accept: Accept, admit: Admit, access: Access, clock: Clock) -> None:
         self._options = options
+        self._access = access
         self._acceptances = Acceptances(accept)
         self._admit = admit
         self._clock = clock
@@ -49,11 +53,13 @@ class Listener:
         self._all_left.set()
         self._is_draining = False
 
-    async def start(self, sockets: list[socket.socket]) -> None:
-        """Listen on bound TCP sockets; they belong to the listener from now on."""
+    async def start(self, sockets: Sequence[socket.socket], *, tls_sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen on bound TCP sockets, with TLS at once on the second ones; they belong to the listener from now on."""
         loop = asyncio.get_running_loop()
-        for sock in sockets:
-            self._servers.append(await loop.create_server(lambda: _Door(self), sock=sock, backlog=_BACKLOG))
+        for implicit_tls, group in ((False, sockets), (True, tls_sockets)):
+            for sock in group:
+                door = partial(_Door, self, implicit_tls=implicit_tls)
+                self._servers.append(await loop.create_server(door, sock=sock, backlog=_BACKLOG))
 
     async def drain(self, timeout_s: float) -> None:
         """Stop: no new connection, 421 to idle sessions, and an end to each message that is on its way.
@@ -75,7 +81,7 @@ class Listener:
                 session.abort()
             await self._all_left.wait()
 
-    def admit_connection(self, transport: asyncio.Transport) -> ClientSession | Reply:
+    def admit_connection(self, transport: asyncio.Transport, *, implicit_tls: bool = False) -> ClientSession | Reply:
         """Make the session of a new connection, or the 421 that it gets instead."""
         peer = transport.get_extra_info("peername")
         if self._is_draining or peer is None:  # None: it has gone already
@@ -91,9 +97,11 @@ class Listener:
             self._options,
             self._acceptances,
             self._admit,
+            self._access,
             self._clock,
             client_address=str(address),
             trusted=trusted,
+            implicit_tls=implicit_tls,
             on_lost=self._forget,
         )
         CONNECTIONS.labels("accepted").inc()
@@ -128,17 +136,21 @@ def silence_library_log() -> None:
 class _Door(asyncio.Protocol):
     """Stands in for a connection until it is known whether it may come in."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, implicit_tls: bool) -> None:
         self._listener = listener
+        self._implicit_tls = implicit_tls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("an SMTP listener needs stream sockets")
-        match self._listener.admit_connection(transport):
+        match self._listener.admit_connection(transport, implicit_tls=self._implicit_tls):
             case Reply() as refusal:
-                transport.write(refusal.line().encode("ascii") + b"\r\n")
+                if not self._implicit_tls:  # a handshake for the sake of a refusal would be the costly part
+                    transport.write(refusal.line().encode("ascii") + b"\r\n")
                 transport.close()
             case session:
+                if self._implicit_tls:
+                    transport.pause_reading()  # the client speaks first: its hello is for the TLS that comes now
                 transport.set_protocol(session)
                 session.connection_made(transport)
 

@@ -1,12 +1,13 @@
 """One client's connection: lines in, replies out, a message handed over.
 
-The library gives the protocol on the stream, and later STARTTLS and AUTH. The conversation is ours, because the
-library's own takes bare LF as a line end, answers an exception with 500 and its text, arms one timer over commands,
-DATA and the handler alike, and has no limits. What we rely on inside it is pinned in tests/seams: that a connection
-starts the task `_handle_client`, and the attributes `_reader`, `_writer` and `_timeout_handle`.
+The library gives the protocol on the stream. The conversation is ours, because the library's own takes bare LF as a
+line end, answers an exception with 500 and its text, arms one timer over commands, DATA and the handler alike, has no
+limits, begins TLS a second time inside TLS, and knows AUTH mechanisms in capitals alone. What we rely on inside it is
+pinned in tests/seams: that a connection starts the task `_handle_client`, and the attributes `_reader`, `_writer` and
+`_timeout_handle`; and that TLS changes the transport under both streams.
 
 Owns the stream: framing of commands, pipelining, time limits, closing. Does not own what a command is answered
-(dialogue.py), the end of a message (data.py), what becomes of it (acceptance.py).
+(dialogue.py), AUTH (auth.py), the end of a message (data.py), what becomes of it (acceptance.py).
 
 Standards: RFC 5321 §2.3.8 (lines), §4.5.3.2.7 (time-outs), RFC 2920 §3.1 (what may be pipelined).
 Departs from: many servers, which take command lines that end in a bare LF: refused, as in DATA (SMTP smuggling).
@@ -14,6 +15,7 @@ Limits: data that a client sends before the greeting are noticed only when they 
 """
 
 import asyncio
+import ipaddress
 import re
 import secrets
 from collections.abc import Callable
@@ -27,8 +29,10 @@ from prometheus_client import Counter
 from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.core.submission import Envelope, Session, Submission
-from relay.smtp import data
+from relay.smtp import auth, data
 from relay.smtp.acceptance import Acceptances
+from relay.smtp.access import Access
+from relay.smtp.auth import MAX_RESPONSE_BYTES
 from relay.smtp.dialogue import Dialogue
 from relay.smtp.options import LINGER_S, MAX_COMMAND_BYTES, Admit, ListenerOptions
 from tracker.contract.ports import Clock
@@ -37,11 +41,14 @@ log = structlog.get_logger()
 
 REPLIES: Final = Counter("mailwake_smtp_replies", "Replies sent to clients.", ["code"])
 RECEIVED: Final = Counter("mailwake_smtp_received_bytes", "Octets of messages read from clients.")
+LOGINS: Final = Counter("mailwake_smtp_logins", "AUTH commands of clients, by what became of them.", ["result"])
+HANDSHAKES: Final = Counter("mailwake_smtp_tls_handshakes", "TLS handshakes with clients, by result.", ["result"])
 HUNG_UP: Final = Counter("mailwake_smtp_hung_up", "Sessions that the client ended without QUIT.")
 
 # RFC 2920 §3.1: they end a group. What stands behind them was not written in answer to our reply: the second message of
 # an attacker, behind another server's idea of the end of DATA, looks like this.
-_LAST_OF_GROUP: Final = frozenset({"EHLO", "HELO", "DATA"})
+# Behind STARTTLS it is a command that an attacker put into the clear part, to be obeyed inside TLS (RFC 3207 §4.2).
+_LAST_OF_GROUP: Final = frozenset({"EHLO", "HELO", "DATA", "STARTTLS"})
 # A browser can be made to post a form to a port of its own machine, with SMTP commands as the form's lines.
 _HTTP: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -61,10 +68,12 @@ class ClientSession(library.SMTP):
         options: ListenerOptions,
         acceptances: Acceptances,
         admit: Admit,
+        access: Access,
         clock: Clock,
         *,
         client_address: str,
         trusted: bool,
+        implicit_tls: bool,
         on_lost: Callable[["ClientSession"], None],
     ) -> None:
         # With `hostname` the library does not call getfqdn(), which would block on DNS.
@@ -75,8 +84,10 @@ class ClientSession(library.SMTP):
         self._clock = clock
         self._trusted = trusted
         self._on_lost = on_lost
-        self._dialogue = Dialogue(options, admit, trusted=trusted)
-        self._patience_s = options.command_timeout_s if trusted else options.stranger_timeout_s
+        self._access = access
+        self._implicit_tls = implicit_tls
+        near = trusted or ipaddress.ip_address(client_address).is_loopback
+        self._dialogue = Dialogue(options, admit, access, trusted=trusted, near=near)
         self._received_bytes = 0
         self._is_idle = False
         self._is_stopping = False
@@ -132,6 +143,8 @@ class ClientSession(library.SMTP):
             self._hang_up()
 
     async def _converse(self) -> None:
+        if self._implicit_tls:
+            await self._begin_tls()
         for _ in range(2):  # turns of the loop, in which data that came with the connection are read
             await asyncio.sleep(0)
         if self._has_input():
@@ -145,14 +158,22 @@ class ClientSession(library.SMTP):
             if verb in _LAST_OF_GROUP and self._has_input():
                 return await self._refuse(replies.OUT_OF_STEP)
             reply = line if isinstance(line, Reply) else await self._answer(verb, argument)
+            if reply is replies.TOO_MANY_GUESSES:
+                return await self._refuse(reply)
             if self._dialogue.is_tiresome(verb, reply):
                 return await self._refuse(replies.TOO_MANY_ERRORS)
             await self._send(reply, more=self._dialogue.keywords if verb == "EHLO" and reply.is_positive else ())
             if reply is replies.BYE:
                 return None
+            if reply is replies.READY_FOR_TLS:
+                await self._begin_tls()
 
-    async def _read_line(self) -> str | Reply:
-        """Wait for a command line; a Reply says why what came is none."""
+    @property
+    def _patience_s(self) -> float:
+        return self._options.command_timeout_s if self._dialogue.may_send else self._options.stranger_timeout_s
+
+    async def _read_line(self, *, is_response: bool = False) -> str | Reply:
+        """Wait for a command line, or a line of AUTH's exchange; a Reply says why what came is none."""
         if self._is_stopping:
             raise _Stopping
         self._is_idle = True
@@ -161,7 +182,10 @@ class ClientSession(library.SMTP):
                 raw = await self._read_raw_line()
         finally:
             self._is_idle = False
-        if len(raw) > MAX_COMMAND_BYTES:
+        if is_response or raw[:5].upper() == b"AUTH ":
+            if len(raw) > MAX_RESPONSE_BYTES:
+                return replies.RESPONSE_TOO_LONG
+        elif len(raw) > MAX_COMMAND_BYTES:
             return replies.LINE_TOO_LONG
         if not raw.endswith(b"\r\n"):
             return replies.BARE_LINE_END
@@ -185,6 +209,8 @@ class ClientSession(library.SMTP):
     async def _answer(self, verb: str, argument: str) -> Reply:
         """Do what the command asks. An exception is our fault: 451, and the transaction is over."""
         try:
+            if verb == "AUTH":
+                return await self._log_in(argument)
             if verb != "DATA":
                 return self._dialogue.answer(verb, argument)
             envelope = self._dialogue.envelope(argument)
@@ -196,6 +222,63 @@ class ClientSession(library.SMTP):
             reference = secrets.token_hex(4)
             log.exception("command_failed", reference=reference)
             return replies.local_error(reference)
+
+    async def _log_in(self, argument: str) -> Reply:
+        """Hold AUTH's exchange and let the client in, or not; an answer to a wrong guess comes late."""
+        refusal = self._dialogue.refuse_auth()
+        if refusal is not None:
+            return refusal
+        guesses = self._access.guesses
+        # A peer that may send without a login gains nothing by guessing, and blocking one would block its neighbours.
+        if not self._trusted and guesses.is_blocked(self.client_address):
+            LOGINS.labels("blocked").inc()
+            return replies.TOO_MANY_GUESSES
+        claim = await auth.converse(argument, self._ask)
+        if isinstance(claim, Reply) and claim is not replies.WRONG_LOGIN:
+            return claim
+        credential = claim if isinstance(claim, Reply) else await self._access.gate.admit(claim)
+        if credential is replies.WRONG_LOGIN:
+            LOGINS.labels("refused").inc()
+            log.warning("login_refused", client=self.client_address)  # what was given as a name may be a password
+            await asyncio.sleep(guesses.add(self.client_address))
+            is_last = not self._trusted and guesses.is_blocked(self.client_address)
+            return replies.TOO_MANY_GUESSES if is_last else replies.WRONG_LOGIN
+        if isinstance(credential, Reply):
+            LOGINS.labels("unavailable").inc()
+            return credential
+        LOGINS.labels("accepted").inc()
+        self._dialogue.credential = credential
+        return replies.AUTHENTICATED
+
+    async def _ask(self, challenge: Reply) -> bytes | Reply:
+        await self._send(challenge)
+        line = await self._read_line(is_response=True)
+        return line if isinstance(line, Reply) else line.encode()
+
+    async def _begin_tls(self) -> None:
+        """Put TLS under both streams; ConnectionError: the handshake failed, and the connection is of no use."""
+        if self._access.tls is None or self._has_input():  # read in clear between the reply and now: injected
+            raise ConnectionAbortedError
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._writer.transport,
+                self,
+                self._access.tls.context,
+                server_side=True,
+                ssl_handshake_timeout=self._options.stranger_timeout_s,
+                ssl_shutdown_timeout=LINGER_S,
+            )
+        except OSError as error:  # TLS errors and time-outs are among them
+            HANDSHAKES.labels("failed").inc()
+            log.info("tls_failed", client=self.client_address, error=replies.sanitize(str(error)))
+            raise ConnectionAbortedError from error
+        if transport is None:  # it left during the handshake
+            raise ConnectionAbortedError
+        HANDSHAKES.labels("done").inc()
+        self.transport = self._transport = transport
+        self._reader._transport = self._writer._transport = transport  # type: ignore[attr-defined] # noqa: SLF001
+        self._over_ssl = True  # the base class then does not try to keep a half-closed connection open
+        self._dialogue.secure()
 
     async def _take_message(self, envelope: Envelope) -> Reply:
         """Say 354, read the message, hand it over; return the reply to the final dot."""
@@ -214,13 +297,15 @@ class ClientSession(library.SMTP):
         if message is None:
             return replies.MESSAGE_TOO_BIG
         RECEIVED.inc(len(message))
+        credential = self._dialogue.credential
         session = Session(
             client_address=self.client_address,
             helo=self._dialogue.helo,
             esmtp=self._dialogue.esmtp,
-            tls=False,
-            caller="",
+            tls=self._dialogue.is_secure,
+            caller=credential.name if credential is not None else "",
             trusted=self._trusted,
+            permission=credential.permission if credential is not None else None,
         )
         submission = Submission(session=session, envelope=envelope, message=message, received_at=self._clock())
         del message

@@ -20,8 +20,11 @@ _COMMENTED = re.compile(r"^#[ ]?(?=[a-z_]+[ ]+=[ ]|\[[a-z_]+[\].])", re.MULTILIN
 
 def _tables(text: str, kind: Kind[Section]) -> list[dict[str, Any]]:
     """Give the tables of a kind that a text has; `[upstream.NAME]` may have several."""
-    found: dict[str, Any] = tomllib.loads(text).get(kind.name, {})
-    return list(found.values()) if kind.named else [found]
+    found: dict[str, Any] = tomllib.loads(text)
+    for part in kind.name.split("."):
+        found = found.get(part, {})
+    tables = list(found.values()) if kind.named else [found]
+    return [{key: value for key, value in table.items() if key not in kind.inner} for table in tables]
 
 
 def test_the_example_loads() -> None:

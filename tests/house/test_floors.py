@@ -33,7 +33,7 @@ _OWNERS = {
     "argon2": ("relay.smtp.passwords",),
     "click": ("relay.cli",),
     "dns": ("relay.cli",),
-    "cryptography": ("relay.dkimkeys", "tracker.contract.token", "tracker.runtime.secrets"),
+    "cryptography": ("relay.dkimkeys", "tracker.contract.token", "tracker.runtime.secrets", "relay.smtp.tls"),
     "jinja2": ("tracker.console",),
     "pydantic": ("relay.config", "tracker.config", "tracker.runtime"),
     "rich": ("relay.cli",),

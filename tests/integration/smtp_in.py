@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,14 @@ from ipaddress import ip_network
 from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.core.submission import Submission
+from relay.smtp.access import Access
+from relay.smtp.auth import Gate
+from relay.smtp.guessing import Guesses
 from relay.smtp.listener import Listener
 from relay.smtp.options import ListenerOptions
+from relay.smtp.passwords import Passwords
+from relay.smtp.tls import ServerTls
+from tracker.contract.credentials import CredentialBook
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -45,17 +52,43 @@ class Inbox:
         return self.refusal
 
 
+NO_LOGINS = CredentialBook(declared={}, stored={})
+
+
+def access(
+    book: CredentialBook | Callable[[], CredentialBook] = NO_LOGINS,
+    *,
+    tls: ServerTls | None = None,
+    require_tls: bool = False,
+    passwords: Passwords | None = None,
+    max_failures: int = 1000,
+) -> Access:
+    """Return what a listener knows of TLS and logins."""
+    return Access(
+        gate=Gate(book if callable(book) else lambda: book, passwords or Passwords(time.monotonic)),
+        guesses=Guesses(limit=max_failures, block_s=900.0, monotonic_s=time.monotonic),
+        tls=tls,
+        require_tls=require_tls,
+    )
+
+
 @dataclass
 class Service:
-    """A listener that runs, and where."""
+    """A listener that runs, and where; `tls_port` is the one where TLS begins at once."""
 
     listener: Listener
     port: int
+    tls_port: int
 
 
 @asynccontextmanager
 async def serving(
-    inbox: Inbox, options: ListenerOptions = OPTIONS, *, host: str = "127.0.0.1", send_buffer_bytes: int | None = None
+    inbox: Inbox,
+    options: ListenerOptions = OPTIONS,
+    *,
+    host: str = "127.0.0.1",
+    send_buffer_bytes: int | None = None,
+    logins: Access | None = None,
 ) -> AsyncIterator[Service]:
     """Run a listener on a free port of loopback; its connections inherit the size of the kernel's buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -63,10 +96,12 @@ async def serving(
     if send_buffer_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     sock.bind((host, 0))
-    listener = Listener(options, inbox.accept, inbox.admit, lambda: NOW)
-    await listener.start([sock])
+    tls_sock = socket.socket(family, socket.SOCK_STREAM)
+    tls_sock.bind((host, 0))
+    listener = Listener(options, inbox.accept, inbox.admit, logins or access(), lambda: NOW)
+    await listener.start([sock], tls_sockets=[tls_sock])
     try:
-        yield Service(listener, sock.getsockname()[1])
+        yield Service(listener, sock.getsockname()[1], tls_sock.getsockname()[1])
     finally:
         await listener.drain(0.0)
 

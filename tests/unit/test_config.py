@@ -211,11 +211,11 @@ def test_an_upstream_that_is_this_relay_is_refused(tmp_path: Path, url: str) -> 
     assert "circle" in _problems(tmp_path, SMALL.replace("maildir:var/mail", url))["upstream.default.url"]
 
 
-def test_a_relay_that_nobody_can_use_is_refused(tmp_path: Path) -> None:
-    """There is no login yet, so an empty allow_networks admits nobody; it must not mean everybody."""
-    problems = _problems(tmp_path, SMALL.replace('allow_networks = ["127.0.0.0/8"]', ""))
+def test_an_smtps_address_needs_a_certificate(tmp_path: Path) -> None:
+    """A port that cannot do what its URL says is found before anything listens."""
+    problems = _problems(tmp_path, SMALL.replace("[relay]", '[relay]\nlisten = ["smtps://127.0.0.1:465"]'))
 
-    assert "nobody could send" in problems["relay.allow_networks"]
+    assert "there is no certificate" in problems["relay.listen"]
 
 
 def test_two_servers_cannot_have_one_port(tmp_path: Path) -> None:

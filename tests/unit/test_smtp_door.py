@@ -13,6 +13,7 @@ from relay.core.submission import Submission
 from relay.smtp.listener import Listener
 from relay.smtp.options import ListenerOptions
 from relay.smtp.session import ClientSession
+from tests.integration.smtp_in import access
 
 OPTIONS = ListenerOptions(
     hostname="relay.example",
@@ -37,7 +38,7 @@ async def _accept(_: Submission) -> Reply:
 
 @contextmanager
 def _door(options: ListenerOptions = OPTIONS) -> Iterator[Listener]:
-    listener = Listener(options, _accept, lambda: None, lambda: datetime(2030, 1, 1, tzinfo=UTC))
+    listener = Listener(options, _accept, lambda: None, access(), lambda: datetime(2030, 1, 1, tzinfo=UTC))
     yield listener
     for session in tuple(listener._sessions):
         listener._forget(session)

@@ -116,6 +116,19 @@ def normalize_domain(text: str) -> str:
     return domain
 
 
+def is_canonical_domain(text: str) -> bool:
+    """Say whether everybody reads a domain alike: ASCII, or the one spelling in Unicode of its A-labels.
+
+    Other spellings (full-width letters, another dot, capitals outside ASCII) mean what the reader makes of them.
+    """
+    if text.isascii():
+        return True
+    try:
+        return idna.decode(normalize_domain(text)) == text
+    except (AddressError, idna.IDNAError, UnicodeError):
+        return False
+
+
 def _split_local(text: str) -> tuple[str, str]:
     pattern = _QUOTED if text.startswith('"') else _DOT_STRING
     match = pattern.match(text)

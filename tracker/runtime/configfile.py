@@ -127,8 +127,12 @@ class Reader:
 
     def section(self, kind: Kind[S]) -> S | None:
         """Read `[name]`; a missing one has all defaults. None: it is wrong, and the problems say how."""
-        self._claimed.add(kind.name)
-        return self._validate(kind, (kind.name,), self.source.values.get(kind.name, {}))
+        parts = tuple(kind.name.split("."))
+        self._claimed.add(parts[0])
+        values: object = self.source.values
+        for part in parts:
+            values = values.get(part, {}) if isinstance(values, dict) else {}
+        return self._validate(kind, parts, values)
 
     def table(self, kind: Kind[S]) -> dict[str, S | None]:
         """Read every `[name.NAME]`; None for one that is wrong."""
@@ -157,7 +161,7 @@ class Reader:
             return None
         known = kind.model.model_fields
         for key in values:
-            if key not in known:
+            if key not in known and key not in kind.inner:
                 self._unknown((*parts, key), known, kind.planned)
         try:
             kept = {key: value for key, value in values.items() if key in known and value is not _FAILED}

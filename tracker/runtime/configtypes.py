@@ -33,13 +33,15 @@ S_co = TypeVar("S_co", bound=Section, covariant=True)
 class Kind(Generic[S_co]):
     """A table's name in the file, its model, and the keys that a later version will have.
 
-    `named`: there is a table of it for each name, `[upstream.NAME]`.
+    `named`: there is a table of it for each name, `[upstream.NAME]`. `inner` are keys that are tables with a kind of
+    their own, whose name has a dot: `relay.tls`.
     """
 
     name: str
     named: bool = False
     model: type[S_co]
     planned: frozenset[str] = field(default_factory=frozenset)
+    inner: frozenset[str] = field(default_factory=frozenset)
 
 
 def resolve(path: str, info: ValidationInfo) -> Path:

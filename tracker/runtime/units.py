@@ -50,13 +50,18 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where a server listens; port 0 lets the system choose. `str` gives `"127.0.0.1:2525"`, `"[::1]:2525"`."""
+    """Where a server listens; port 0 lets the system choose. `str` gives `"127.0.0.1:2525"`, `"[::1]:2525"`.
+
+    `scheme` is written before it where there is more than one way to listen: `"smtps://0.0.0.0:465"`.
+    """
 
     host: str
     port: int
+    scheme: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
