@@ -33,6 +33,7 @@ from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolVersionError
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
+from relay.spool.reporter import ReportOptions
 from relay.spool.runner import Runner, RunnerOptions
 from relay.spool.space import SpaceGate, SpoolOptions
 from relay.verification.sampling import Sampler
@@ -101,7 +102,7 @@ class Relay:
             send=self._send,
             copy_of=pipeline.copy_of,
             sink=journal,
-            options=RunnerOptions(hostname=config.hostname, retry_for=config.spool.retry_for, dsn=config.spool.dsn),
+            options=RunnerOptions(reports=_report_options(config), retry_for=config.spool.retry_for),
             clock=now,
             entropy=os.urandom,
         )
@@ -211,6 +212,15 @@ class Relay:
 
     async def _send(self, upstream: str, transaction: Transaction) -> list[Attempt]:
         return await self._upstreams[upstream].send(transaction)
+
+
+def _report_options(config: Config) -> ReportOptions:
+    return ReportOptions(
+        hostname=config.hostname,
+        enabled=config.spool.dsn,
+        sender=config.spool.dsn_sender or "",
+        per_hour=config.spool.dsn_per_hour,
+    )
 
 
 def _open_spool(slot: Slot) -> Spool:

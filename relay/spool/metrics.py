@@ -15,6 +15,10 @@ DUPLICATE_RISK: Final = Counter(
 )
 OUTCOMES: Final = Counter("mailwake_outcomes_total", "Copies that are finished, by how", ["outcome"])
 EMIT_ERRORS: Final = Counter("mailwake_outcome_emit_errors_total", "Outcomes that the journal did not take at once")
+REPORTS: Final = Counter("mailwake_reports_total", "Delivery reports to authors, by what they tell", ["action"])
+REPORTS_CAPPED: Final = Counter(
+    "mailwake_reports_capped_total", "Reports above an address's share, which were not made"
+)
 DOUBLE_BOUNCES: Final = Counter("mailwake_double_bounces_total", "Delivery reports that could not be delivered")
 CIRCUIT_OPEN: Final = Gauge(
     "mailwake_upstream_circuit_open", "1 while an upstream is only probed", ["upstream"], multiprocess_mode="livemax"

@@ -26,11 +26,12 @@ class QueuedMessage:
     """A message in the spool. `born_s` is its acceptance on the loop's clock, which no change of the date moves.
 
     `is_announced`: its Accepted record is, or will be before any other of it, in the journal; `is_journalled`: it is.
+    `is_success_wanted`: NOTIFY=SUCCESS was given for one of its recipients.
     """
 
     __slots__ = (
         "_copies", "_loading", "_users", "accepted_at", "born_s", "id", "is_announced", "is_journalled", "is_report",
-        "is_untouched", "rows", "spool", "upstream",
+        "is_success_wanted", "is_untouched", "rows", "spool", "upstream",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
@@ -39,6 +40,7 @@ class QueuedMessage:
         self.id: MessageId = entry.id
         self.upstream = entry.upstream
         self.is_report = entry.report
+        self.is_success_wanted = any(request.wants_success for request in entry.dsn.recipients)
         self.is_untouched = entry.rewrite is None
         self.is_announced = True
         self.is_journalled = False

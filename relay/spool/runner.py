@@ -35,6 +35,7 @@ from relay.spool.lane import Job, Lane, UpstreamLimits
 from relay.spool.layout import Row, State
 from relay.spool.marks import Marks
 from relay.spool.queued import QueuedMessage, delay_event
+from relay.spool.reporter import Reporter, ReportOptions
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
@@ -53,12 +54,11 @@ CopyOf = Callable[[SpoolEntry, bytes, int], Sequence[bytes | memoryview]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions:
-    """`hostname` is ours, in reports. Reports live shorter: what they tell is stale after a day."""
+    """Reports live shorter: what they tell is stale after a day."""
 
-    hostname: str
+    reports: ReportOptions
     retry_for: timedelta = timedelta(days=5)
     report_retry_for: timedelta = timedelta(days=1)
-    dsn: bool = True
 
 
 class Runner:
@@ -94,13 +94,16 @@ class Runner:
         self._is_draining = False
         self._marks = Marks(self._wake_all)
         self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._wake_all)
+
+        def limits_of(name: str) -> UpstreamLimits:
+            return upstreams.get(name, UpstreamLimits())
+
         self._teller = Teller(
             sink=sink,
             on_report=self._queue_new,
             on_end=self._forget,
-            limits_of=lambda name: upstreams.get(name, UpstreamLimits()),
-            hostname=options.hostname,
-            reports=options.dsn,
+            limits_of=limits_of,
+            reporter=Reporter(options.reports, limits_of),
         )
 
     @property

@@ -1,33 +1,28 @@
 """Tells what became of copies: events to the journal, a report to the author, then the row's end and the file's.
 
-A report goes into the slot of its message: made again after a crash, it has the same name there and is not put twice.
 The order is that of the promise: the outcome is on disk (row D or F) before it is told; its event is durable and its
 report is in the spool before the row says so (d or f); a file goes when all its rows do. Whatever is cut short is told
 again, under the same ids. Outcomes of many copies share one write of the journal.
 
-A delivery report has neither events nor a report of its own (RFC 5321 §6.1): one that fails is dropped and counted.
+A delivery report has no events; what is reported, and that no report has one of its own, is in `reporter.py`.
 """
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
-from relay.core import dsn
 from relay.spool import metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
-from relay.spool.layout import State
 from relay.spool.queued import QueuedMessage, outcome_event
-from tracker.contract.events import Accepted, Bounce, CopyFacts, Delivery, DeliveryDelay, MessageFacts
-from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
+from relay.spool.reporter import Reporter
+from tracker.contract.events import Accepted, Bounce, Delivery, DeliveryDelay
 from tracker.contract.ports import EventSink
 
 _LOG: Final = structlog.get_logger()
@@ -53,16 +48,14 @@ class Teller:
         on_report: Callable[[Spool, SpoolEntry], None],
         on_end: Callable[[QueuedMessage], None],
         limits_of: Callable[[str], UpstreamLimits],
-        hostname: str,
-        reports: bool,
+        reporter: Reporter,
     ) -> None:
         """Take the journal, and who is told of a new report and of a message that has gone."""
         self._sink = sink
         self._on_report = on_report
         self._on_end = on_end
         self._limits_of = limits_of
-        self._hostname = hostname
-        self._reports = reports
+        self._reporter = reporter
         self._untold: deque[_Untold] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -158,7 +151,7 @@ class Teller:
 
     async def _end(self, message: QueuedMessage, indexes: list[int]) -> None:
         """Report what failed and close the rows. Raises OSError: all of it is to be done again."""
-        reports = [entry for index in indexes if (entry := await self._report(message, index)) is not None]
+        reports = [entry for index in indexes if (entry := await self._reporter.report(message, index)) is not None]
         rows = list(message.rows)
         for index in indexes:
             rows[index] = rows[index].finished()
@@ -176,41 +169,6 @@ class Teller:
         if message.is_finished:
             self._on_end(message)
 
-    async def _report(self, message: QueuedMessage, index: int) -> SpoolEntry | None:
-        row = message.rows[index]
-        if row.state is not State.FAILED or row.unreported:
-            return None
-        if message.is_report:
-            metrics.DOUBLE_BOUNCES.inc()
-            _LOG.warning("report_dropped", message_ref=str(message.id), reply=str(row.reply or row.text))
-            return None
-        if not self._reports:
-            return None
-        try:
-            async with message.opened() as spooled:
-                if not dsn.is_due(reverse_path=spooled.entry.reverse_path, header_of=spooled.message):
-                    return None
-                failed_at = datetime.fromtimestamp(row.changed_ms / 1000, UTC)
-                facts = dsn.ReportFacts(
-                    hostname=self._hostname,
-                    copy=message.copy(index),
-                    sender=spooled.entry.reverse_path,
-                    recipient=spooled.entry.recipients[index],
-                    arrived_at=message.accepted_at,
-                    failed_at=failed_at,
-                    reply=row.reply,
-                    detail=row.text,
-                    expired=row.expired,
-                    upstream_host=self._limits_of(message.upstream).host,
-                )
-                report = dsn.make(facts, spooled.message)
-                entry = _report_entry(facts, message.upstream, len(report))
-        except (SpoolDamagedError, FileNotFoundError, ValueError) as error:
-            _LOG.error("report_not_made", message_ref=str(message.id), error=str(error))
-            return None
-        await message.spool.put(entry, report)
-        return entry
-
 
 def _without_acceptances(batch: list[_Untold]) -> list[_Untold]:
     """Drop records that are on disk as well: while the journal takes nothing, they must not fill the memory.
@@ -221,28 +179,3 @@ def _without_acceptances(batch: list[_Untold]) -> list[_Untold]:
         if isinstance(item.event, Accepted):
             item.message.is_announced = False
     return [item for item in batch if not isinstance(item.event, Accepted)]
-
-
-def _report_entry(facts: dsn.ReportFacts, upstream: str, size_bytes: int) -> SpoolEntry:
-    message = dsn.report_id(facts.copy)
-    suffix = hashlib.sha256(message.raw).digest()[:COPY_SUFFIX_BYTES]
-    recipient = CopyFacts(copy=CopyId(message, suffix), recipient=facts.sender, opens=False, clicks=False)
-    about = MessageFacts(
-        message=message,
-        accepted_at=facts.failed_at,
-        source="",
-        source_address="",
-        caller="",
-        from_domain=facts.hostname,
-        configuration_set=None,
-        upstream=upstream,
-        size_bytes=size_bytes,
-    )
-    return SpoolEntry(
-        accepted=Accepted(facts=about, copies=(recipient,)),
-        reverse_path="",
-        recipients=(facts.sender,),
-        upstream=upstream,
-        smtputf8=not facts.sender.isascii(),
-        report=True,
-    )

@@ -16,6 +16,7 @@ from relay.smtp.pool import make_upstream
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, UpstreamOptions
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
+from relay.spool.reporter import ReportOptions
 from relay.spool.runner import Runner, RunnerOptions
 from tests.integration.smtp_script import Script
 from tests.integration.test_upstream import transaction
@@ -61,7 +62,7 @@ async def relay(target: Target, directory: Path) -> AsyncIterator[tuple[Spool, R
         send=lambda _, transaction: upstream.send(transaction),
         copy_of=lambda entry, message, index: [memoryview(message)],
         sink=journal,
-        options=RunnerOptions(hostname="relay.example.com"),
+        options=RunnerOptions(reports=ReportOptions(hostname="relay.example.com")),
         clock=lambda: datetime.now(UTC),
         entropy=bytes,
     )

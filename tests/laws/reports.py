@@ -14,7 +14,17 @@ from tracker.contract.events import Bounce, DeliveryDelay
 from tracker.contract.ids import EventId
 
 _EVENT = EventId(bytes(16))
-_FIELDS = [b"from", b"to", b"subject", b"date", b"message-id", b"auto-submitted", b"mime-version", b"content-type"]
+_FIELDS = [
+    b"from",
+    b"to",
+    b"subject",
+    b"date",
+    b"message-id",
+    b"auto-submitted",
+    b"x-mailwake-report",
+    b"mime-version",
+    b"content-type",
+]
 
 
 def a_reply_is_one_line(text: str) -> None:
@@ -63,7 +73,7 @@ def a_report_is_a_message_of_three_parts(code: int, text: str, message: bytes) -
         sender="news@shop.example",
         recipient="ana@client.example",
         arrived_at=NOW,
-        failed_at=NOW,
+        ended_at=NOW,
         reply=UpstreamReply(code, sanitize(text)),
         detail="",
         expired=False,

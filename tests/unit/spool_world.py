@@ -12,6 +12,7 @@ from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
 from relay.spool.layout import Row, State
+from relay.spool.reporter import ReportOptions
 from relay.spool.runner import Runner, RunnerOptions
 from tests.unit.spooling import MESSAGE, make_entry
 from tracker.contract.events import JournalRecord
@@ -39,7 +40,7 @@ class World:
         self.journal: list[JournalRecord] = []
         self.journal_error: OSError | None = None
         self.limits = UpstreamLimits(max_connections=3, max_recipients=2, final=True, host="smtp.example.com")
-        self.options = RunnerOptions(hostname="relay.example.com")
+        self.options = RunnerOptions(reports=ReportOptions(hostname="relay.example.com"))
         self.changed = asyncio.Condition()
 
     async def send(self, upstream: str, transaction: Transaction) -> list[Attempt]:

@@ -30,7 +30,7 @@ def _facts(
         sender="shop@shop.example",
         recipient=recipient,
         arrived_at=datetime(2026, 3, 1, 12, tzinfo=UTC),
-        failed_at=datetime(2026, 3, 1, 13, tzinfo=UTC),
+        ended_at=datetime(2026, 3, 1, 13, tzinfo=UTC),
         reply=reply,
         detail=detail,
         expired=expired,
@@ -109,7 +109,7 @@ def test_the_returned_header_is_cut_at_a_field_and_has_no_blind_copies() -> None
     raw = dsn.make(_facts(), block * 100 + b"\r\nbody\r\n")
 
     returned = _parse(raw)[2]
-    assert len(raw) < dsn.MAX_HEADER_BYTES + 3000
+    assert len(raw) < dsn.MAX_RETURNED_BYTES + 3000
     assert "secret" not in returned
     assert returned.replace("\r\n", "\n").rstrip("\n").endswith("\n y")
 

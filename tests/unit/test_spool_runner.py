@@ -176,7 +176,7 @@ async def test_a_report_that_is_refused_ends_there(world: World) -> None:
 async def test_no_report_is_made(world: World, case: str) -> None:
     """Not to the null sender, not of what a machine sent, not where the operator wants none; the event comes anyway."""
     world.answer = lambda transaction: [NO] * len(transaction.recipients)
-    world.options = replace(world.options, dsn=case != "switched off")
+    world.options = replace(world.options, reports=replace(world.options.reports, enabled=case != "switched off"))
     message = b"Auto-Submitted: auto-generated\r\n" + MESSAGE if case == "automatic" else MESSAGE
     async with world.running() as runner:
         entry = fresh(1, reverse_path="" if case == "null sender" else "a@shop.example")

@@ -42,7 +42,7 @@ async def test_the_outcome_is_on_disk_before_it_is_told(world: World) -> None:
 async def test_rows_in_d_and_f_are_told_again_under_the_same_ids_and_not_sent(world: World) -> None:
     """A crash between telling and marking repeats the event; ingest drops the twin by its id and content."""
     entry = fresh(1, "a@x.example", "b@x.example")
-    world.options = replace(world.options, dsn=False)
+    world.options = replace(world.options, reports=replace(world.options.reports, enabled=False))
     await world.leave(entry, DELIVERED, FAILED)
     async with world.running():
         await world.until_empty()
