@@ -32,7 +32,7 @@ MOST_CPU_S = 0.5
 MOST_MEMORY_MB = 100
 _TIMEOUT_S = 120
 
-_SITE = Site(hostname="relay.example.com", instance="relay1")
+_SITE = Site(hostname="relay.example.com", instance="relay1", max_line_bytes=1 << 30)
 _MINT = CopyMint(keys=KEYS, key_id=1, base_url="https://trace.shop.example", copy=COPY, day=DAY)
 
 

@@ -13,6 +13,7 @@ from relay.config.tls import RelayTlsSection
 from relay.config.upstream import UpstreamSection
 from relay.configchecks import DEFAULT_UPSTREAM, check
 from relay.configdraft import PLANNED_SECTIONS, TABLES, Draft
+from relay.core.prepare import Site
 from tracker import config as tracker_config
 from tracker.config import (
     ConfigurationSetSection,
@@ -75,6 +76,17 @@ class Config:
     def instance(self) -> str:
         """This node's name: the one that is written, else this machine's."""
         return self.relay.instance or _this_machine()
+
+    @property
+    def site(self) -> Site:
+        """What a message is prepared by, in the relay and in `explain` alike."""
+        return Site(
+            hostname=self.hostname,
+            instance=self.instance,
+            bare_line_ends=self.relay.bare_line_ends,
+            max_line_bytes=self.relay.max_line,
+            large_headers=self.relay.large_headers,
+        )
 
     def base_url(self, listening: ListenAddress | None = None) -> str:
         """Return where links point; `listening` is the tracking host's address as bound, where the file has port 0."""

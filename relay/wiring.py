@@ -17,13 +17,13 @@ from relay.appconfig import Config
 from relay.config.upstream import UpstreamSection
 from relay.core import reply as replies
 from relay.core.attempt import Attempt, Transaction
-from relay.core.prepare import Site
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
 from relay.smtp.access import Access
 from relay.smtp.auth import Gate
 from relay.smtp.guessing import Guesses
 from relay.smtp.listener import Listener
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
@@ -43,6 +43,7 @@ from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
 from tracker.runtime import slots
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.slots import Slot
 
@@ -76,7 +77,7 @@ class Relay:
         self._sampler = Sampler(share, os.urandom) if share else None
         self._sampling: asyncio.Task[None] | None = None
         pipeline = Pipeline(
-            Site(hostname=config.hostname, instance=config.instance, bare_line_ends=config.relay.bare_line_ends),
+            config.site,
             Ports(
                 settings=lambda: settings,
                 keys=lambda: keys.tokens,
@@ -122,20 +123,14 @@ class Relay:
         )
         self._secure(config)
         self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
+        watch = MemoryWatch(config.relay.max_memory or soft_limit_bytes())
         self._listener = Listener(
-            ListenerOptions(
-                hostname=config.hostname,
-                max_message_bytes=config.relay.max_message,
-                max_recipients=config.relay.max_recipients,
-                max_connections=config.relay.max_connections,
-                max_connections_per_address=config.relay.max_connections_per_address,
-                allow_networks=config.relay.allow_networks,
-                dsn=config.spool.dsn,
-            ),
+            listener_options(config),
             pipeline.accept,
             self.admit,
             self._access,
             now,
+            memory=MessageMemory(config.relay.memory_in_flight, self._spools[0].scratch, watch.is_short),
         )
 
     @property
@@ -220,6 +215,27 @@ def _report_options(config: Config) -> ReportOptions:
         enabled=config.spool.dsn,
         sender=config.spool.dsn_sender or "",
         per_hour=config.spool.dsn_per_hour,
+    )
+
+
+def listener_options(config: Config) -> ListenerOptions:
+    """Translate the table `[relay]` into what the listener takes."""
+    relay = config.relay
+    return ListenerOptions(
+        hostname=config.hostname,
+        max_message_bytes=relay.max_message,
+        max_recipients=relay.max_recipients,
+        max_connections=relay.max_connections,
+        max_connections_per_address=relay.max_connections_per_address,
+        allow_networks=relay.allow_networks,
+        dsn=config.spool.dsn,
+        max_errors=relay.max_errors,
+        max_junk_commands=relay.max_junk_commands,
+        command_timeout_s=relay.command_timeout.total_seconds(),
+        stranger_timeout_s=relay.login_timeout.total_seconds(),
+        session_timeout_s=relay.session_timeout.total_seconds(),
+        data_timeout_s=relay.data_timeout.total_seconds(),
+        min_data_bytes_per_s=relay.min_data_rate,
     )
 
 

@@ -62,7 +62,7 @@ def prepare_file(config: "Config", path: Path, *, recipient: "Address | None", s
     """Prepare a file as if it had been sent to the recipient now; a refusal ends the command with exit code 1."""
     from relay.core import headers
     from relay.core.mailboxes import first_mailbox
-    from relay.core.prepare import Site, prepare
+    from relay.core.prepare import prepare
     from relay.core.reply import Reply
     from relay.core.submission import Envelope, Session, Submission
     from tracker.contract.address import Address
@@ -86,8 +86,7 @@ def prepare_file(config: "Config", path: Path, *, recipient: "Address | None", s
         received_at=now,
     )
     message = MessageId.make(unix_ms=int(now.timestamp() * 1000), entropy=os.urandom(RANDOM_BYTES_OF_MESSAGE_ID))
-    site = Site(hostname=config.hostname, instance=config.instance, bare_line_ends=config.relay.bare_line_ends)
-    prepared = prepare(submission, site=site, settings=settings_in_force(config), message_id=message)
+    prepared = prepare(submission, site=config.site, settings=settings_in_force(config), message_id=message)
     if isinstance(prepared, Reply):
         click.echo(f"mailwake: the message would be refused: {prepared.line()}", err=True)
         raise SystemExit(1)

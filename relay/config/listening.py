@@ -1,4 +1,4 @@
-"""`[relay]`: where mail comes in, from whom, and how much of it."""
+"""`[relay]`: where mail comes in and from whom. How much of it: `limits.py`."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -6,13 +6,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from relay.config.limits import Limits
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
-from tracker.runtime.configtypes import Count, Duration, Kind, Listens, Networks, Section, Size, as_list
+from tracker.runtime.configtypes import Count, Duration, Kind, Listens, Networks, as_list
 from tracker.runtime.units import ListenAddress, Network, UnfitError, is_private_network
 
 SMTPS: Final = "smtps://"
-_MAX_MESSAGE_BYTES: Final = 1 << 30
 _INSTANCE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
 
 
@@ -39,7 +39,7 @@ def _with_scheme(value: object) -> object:
     return replace(ListenAddress.parse(value.removeprefix(SMTPS)), scheme=SMTPS)
 
 
-class RelaySection(Section):
+class RelaySection(Limits):
     """`[relay]`: the SMTP server that mail is sent to."""
 
     listen: Annotated[Listens, BeforeValidator(_smtp_listen)] = Field(
@@ -61,12 +61,6 @@ class RelaySection(Section):
     allow_networks: Networks = Field(
         (), examples=['["127.0.0.0/8", "::1/128"]'], description="Private networks that may send without a login."
     )
-    max_message: Size = Field(25 << 20, description="The largest message taken in.")
-    max_recipients: Count = Field(1000, ge=100, le=100_000, description="The most recipients of a message.")
-    max_connections: Count = Field(1000, ge=1, le=100_000, description="The most connections at a time.")
-    max_connections_per_address: Count = Field(
-        100, ge=1, le=100_000, description="The most from one address; loopback and allow_networks excepted."
-    )
     max_auth_failures: Count = Field(
         10, ge=4, le=1000, description="Failed logins of an address, then it may not try for auth_block_for."
     )
@@ -83,13 +77,6 @@ class RelaySection(Section):
         for network in value:
             if not is_private_network(network):
                 raise UnfitError(f"{network} is not private: this would be an open relay", "name your own network")
-        return value
-
-    @field_validator("max_message")
-    @classmethod
-    def _has_a_bound(cls, value: int) -> int:
-        if not 1 << 10 <= value <= _MAX_MESSAGE_BYTES:
-            raise UnfitError("it is not between 1KiB and 1GiB", 'write it like "25MiB"')
         return value
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from relay.core import base64_body, quoted_printable, splices, transcoding
+from relay.core import base64_body, lineends, quoted_printable, splices, transcoding
 from relay.core.mime import Part
 from relay.core.reasons import SkipReason
 from relay.core.splices import Piece, Slot, Span, Splice
@@ -153,14 +153,8 @@ def close(body: OpenBody) -> PartEdit | None:
 
 
 def has_long_line(body: bytes) -> bool:
-    """Say whether a line is beyond 998 octets: read in leaps of as many, from one line end to the last within reach."""
-    position = 0
-    while len(body) - position > MAX_LINE_OCTETS:
-        line_end = body.rfind(b"\r\n", position, position + MAX_LINE_OCTETS + 2)
-        if line_end < 0:
-            return True
-        position = line_end + 2
-    return False
+    """Say whether a line is beyond 998 octets."""
+    return lineends.has_line_over(body, MAX_LINE_OCTETS)
 
 
 def _content(body: OpenBody, found: Sequence[Splice]) -> Content:

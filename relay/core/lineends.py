@@ -4,7 +4,8 @@ Settled once, at acceptance, before anything is located or signed, so every offs
 that go on the wire. A relay that reads one line end and writes another lets a peer see a second message inside the
 first (SMTP smuggling); here a bare LF becomes CRLF, a bare CR becomes a space, and NUL is refused.
 
-Does not un-stuff dots and does not find the end of DATA: the listener does. Does not shorten long lines.
+Does not un-stuff dots and does not find the end of DATA: the listener does. Says whether a line is too long; does not
+shorten it.
 
 Standards: RFC 5321 §2.3.8 (CR and LF only together, as line end), §4.5.2; RFC 5322 §2.3; RFC 2045 §2.7 and §2.8.
 """
@@ -40,3 +41,13 @@ def settle(raw: bytes, mode: Mode = "normalize") -> bytes | LineEndFault:
         return LineEndFault.BARE_LINE_END
     # Once the pairs are gone every CR is bare; the CR before a pair (CR CR LF) is one of them.
     return raw.replace(b"\r\n", b"\n").translate(_CR_TO_SPACE).replace(b"\n", b"\r\n")
+
+
+def has_line_over(raw: bytes, octets: int, start: int = 0) -> bool:
+    """Say whether a line, its end not counted, is longer: read in leaps from one line end to the last within reach."""
+    while len(raw) - start > octets:
+        line_end = raw.rfind(b"\r\n", start, start + octets + 2)
+        if line_end < 0:
+            return True
+        start = line_end + 2
+    return False

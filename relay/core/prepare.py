@@ -2,12 +2,13 @@
 
 The same function serves the relay, `mailwake explain` and `mailwake rewrite`, so what they show is what happens.
 
-Order: line ends, loop check, control headers, the sender's permission, policy, header (our Received in, control headers
-out), plan. The plan is of the bytes that are stored, so its offsets hold for every later reader of the spool file.
+Order: line ends, limits, loop check, control headers, the sender's permission, policy, header (our Received in, control
+headers out), plan. The plan is of the bytes that are stored, so its offsets hold for every later reader of the spool
+file.
 """
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from relay.core import dkim, headers, lineends, mailboxes, plan, senders
 from relay.core.controls import Controls, read
@@ -26,14 +27,19 @@ LOOP: Final = Reply(code=554, enhanced="5.4.6", text="Too many hops, this messag
 NUL: Final = Reply(code=550, enhanced="5.6.0", text="The message holds a NUL character")
 BARE_LINE_END: Final = Reply(code=550, enhanced="5.6.0", text="The message holds a CR or LF that stands alone")
 
+LINE_TOO_LONG: Final = Reply(code=554, enhanced="5.6.0", text="A line of the message is longer than is taken here")
+HEADER_TOO_LARGE: Final = Reply(code=552, enhanced="5.3.4", text="The header of the message is too large")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What the relay says of itself, and how it takes stray line ends."""
+    """What the relay says of itself, and how it takes stray line ends, long lines and large headers."""
 
     hostname: str
     instance: str
     bare_line_ends: lineends.Mode = "normalize"
+    max_line_bytes: int = 64 << 10
+    large_headers: Literal["untracked", "reject"] = "untracked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,11 @@ def prepare(submission: Submission, *, site: Site, settings: Settings, message_i
     settled = lineends.settle(submission.message, site.bare_line_ends)
     if isinstance(settled, LineEndFault):
         return NUL if settled is LineEndFault.NUL else BARE_LINE_END
+    if lineends.has_line_over(settled, site.max_line_bytes):
+        return LINE_TOO_LONG
     original = headers.scan(settled)
+    if original.is_cut and site.large_headers == "reject":
+        return HEADER_TOO_LARGE
     if headers.is_looping(original, site.instance):
         return LOOP
     controls = read(original.values)

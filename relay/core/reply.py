@@ -80,6 +80,7 @@ SHUTTING_DOWN: Final = Reply(code=421, enhanced="4.3.2", text="Service is shutti
 SESSION_FAILED: Final = Reply(code=421, enhanced="4.3.0", text="Local error in the session, try again")
 TIMED_OUT: Final = Reply(code=421, enhanced="4.4.2", text="Timed out, closing the connection")
 TOO_MANY_CONNECTIONS: Final = Reply(code=421, enhanced="4.7.0", text="Too many connections, try again later")
+NO_MEMORY_TO_CONNECT: Final = Reply(code=421, enhanced="4.3.2", text="Short of memory, try again later")
 TOO_MANY_ERRORS: Final = Reply(code=421, enhanced="4.7.0", text="Too many errors or commands without mail, closing")
 OUT_OF_STEP: Final = Reply(
     code=554, enhanced="5.5.0", text="Protocol synchronization error: data came before the reply it must wait for"
@@ -185,4 +186,6 @@ def local_error(reference: str) -> Reply:
     return Reply(code=451, enhanced="4.3.0", text=f"Local error in processing, try again (reference {reference})")
 
 
+TOO_MUCH_AT_A_TIME: Final = Reply(code=451, enhanced="4.3.2", text="Too much large mail at a time, try again later")
+NO_MEMORY: Final = Reply(code=451, enhanced="4.3.2", text="Short of memory, try again later")
 SPOOL_FULL: Final = Reply(code=452, enhanced="4.3.1", text="Insufficient system storage, try again later")

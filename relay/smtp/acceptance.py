@@ -10,12 +10,15 @@ and the exception's text).
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import structlog
 
 from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.core.submission import Submission
+from relay.smtp.incoming import Incoming
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept
 
 log = structlog.get_logger()
@@ -24,13 +27,17 @@ log = structlog.get_logger()
 class Acceptances:
     """The acceptances under way in this process."""
 
-    def __init__(self, accept: Accept) -> None:
+    def __init__(self, accept: Accept, memory: MessageMemory) -> None:
         self._accept = accept
+        self._memory = memory
         self._tasks: set[asyncio.Task[Reply]] = set()
 
-    async def run(self, submission: Submission) -> Reply:
-        """Accept the message and return the reply. Cancelled, it leaves the acceptance to end by itself."""
-        task = asyncio.create_task(self._run(submission), name="smtp acceptance")
+    async def run(self, incoming: Incoming, submission_of: Callable[[bytes], Submission]) -> Reply:
+        """Accept the message and return the reply. Cancelled, it leaves the acceptance to end by itself.
+
+        What came in belongs to the acceptance from now on; `submission_of` makes the submission of its bytes.
+        """
+        task = asyncio.create_task(self._run(incoming, submission_of), name="smtp acceptance")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
@@ -40,10 +47,18 @@ class Acceptances:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _run(self, submission: Submission) -> Reply:
+    async def _run(self, incoming: Incoming, submission_of: Callable[[bytes], Submission]) -> Reply:
         try:
-            return await self._accept(submission)
+            if not incoming.is_in_file:
+                return await self._accept(submission_of(await incoming.load()))
+            async with self._memory.room_to_load(incoming.size_bytes) as has_room:
+                if has_room:
+                    return await self._accept(submission_of(await incoming.load()))
+            log.warning("message_found_no_room", size_bytes=incoming.size_bytes)
+            return replies.TOO_MUCH_AT_A_TIME
         except Exception:  # whatever it is, it is ours: the client keeps the message and tries again
             reference = secrets.token_hex(4)
             log.exception("acceptance_failed", reference=reference)
             return replies.local_error(reference)
+        finally:
+            incoming.close()

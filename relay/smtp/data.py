@@ -5,8 +5,9 @@ smuggle a second one in, with a sender that nobody checked (SMTP smuggling); her
 a bare CR or LF does to a message is settled by whoever takes it.
 
 Theory: the library reads line by line, 11 s of CPU and 720 MB for 8 MiB of empty lines. Here `readuntil` looks for the
-five octets of the end and hands over what stands before them in blocks of the reader's limit. A CRLF is put in front of
-the message first, because its first line may be the dot already; from then on every line begins behind a CRLF.
+five octets of the end and hands over what stands before them in blocks of the reader's limit, which are kept one by one
+(incoming.py). A CRLF is put in front of the message first, because its first line may be the dot already; from then on
+every line begins behind a CRLF.
 
 Standards: RFC 5321 §4.1.1.4 (DATA), §4.5.2 (transparency), §4.5.3.1.7 (size).
 """
@@ -15,9 +16,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Self
 
-from relay.smtp.options import MIN_DATA_BYTES_PER_S
+from relay.smtp.incoming import Incoming
+from relay.smtp.options import ListenerOptions
 
 _END: Final = b"\r\n.\r\n"
+_LAST_LINE: Final = b".\r\n"
 
 
 def begin(reader: asyncio.StreamReader) -> None:
@@ -25,16 +28,13 @@ def begin(reader: asyncio.StreamReader) -> None:
     reader.feed_data(b"\r\n")
 
 
-async def read_message(reader: asyncio.StreamReader, *, max_message_bytes: int) -> bytes | None:
-    """Read to the true end; return the message, its last line's CRLF included, or None when it was too big.
+async def read_message(reader: asyncio.StreamReader, incoming: Incoming) -> None:
+    """Read to the true end and keep the message, its last line's CRLF included.
 
-    What is too big is read to its end all the same, so that client and server stay in step, but not kept.
+    What is refused on the way is read to its end all the same, so that client and server stay in step.
     asyncio.IncompleteReadError: the client left before the end.
     """
-    # A message of lines that are all one dot is a third longer on the wire than it is.
-    keep_bytes = max_message_bytes + max_message_bytes // 3 + len(_END)
-    blocks: list[bytes] = []
-    size_bytes = 0
+    before = b""  # what the next block needs to see of the last one: two octets; the first brings the virtual CRLF
     at_end = False
     while not at_end:
         try:
@@ -42,37 +42,29 @@ async def read_message(reader: asyncio.StreamReader, *, max_message_bytes: int) 
             at_end = True
         except asyncio.LimitOverrunError as overrun:
             block = await reader.readexactly(overrun.consumed)
-        size_bytes += len(block)
-        if size_bytes > keep_bytes:
-            blocks.clear()
-        else:
-            blocks.append(block)
-    if size_bytes > keep_bytes:
-        return None
-    raw = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-    blocks.clear()
-    end = len(raw) - 3  # the last line's CRLF stays
-    has_dots = raw.find(b"\r\n.", 0, end) >= 0
-    # RFC 5321 §4.5.2: a dot that begins a line is taken off, whatever follows it.
-    message = raw[:end].replace(b"\r\n.", b"\r\n")[2:] if has_dots else raw[2:end]
-    return message if len(message) <= max_message_bytes else None
+        joined = before + block
+        before = joined[-2:]
+        if at_end:
+            joined = joined[: -len(_LAST_LINE)]
+        # RFC 5321 §4.5.2: a dot that begins a line is taken off, whatever follows it.
+        await incoming.add(joined.replace(b"\r\n.", b"\r\n")[2:])
+    await incoming.finish()
 
 
 class Pace:
     """Ends the reading of a message that comes too slowly, or for too long: the reader then raises TimeoutError.
 
-    `received` tells how many octets have come so far; each `window_s` must bring `MIN_DATA_BYTES_PER_S` times its
-    seconds, and after `total_s` it is over. The defence is against clients that hold a connection by a trickle.
+    `received` tells how many octets have come so far; each window must bring its seconds times the least rate, and
+    after `data_timeout_s` it is over. The defence is against clients that hold a connection by a trickle.
     """
 
-    def __init__(
-        self, reader: asyncio.StreamReader, received: Callable[[], int], *, window_s: float, total_s: float
-    ) -> None:
+    def __init__(self, reader: asyncio.StreamReader, received: Callable[[], int], options: ListenerOptions) -> None:
         self._reader = reader
         self._received = received
-        self._window_s = window_s
+        self._window_s = options.data_window_s
+        self._least_bytes_per_s = options.min_data_bytes_per_s
         self._loop = asyncio.get_running_loop()
-        self._ends_at = self._loop.time() + total_s
+        self._ends_at = self._loop.time() + options.data_timeout_s
 
     def __enter__(self) -> Self:
         self._arm()
@@ -82,11 +74,12 @@ class Pace:
         self._timer.cancel()
 
     def _arm(self) -> None:
-        self._timer = self._loop.call_later(self._window_s, self._check, self._received())
+        wait_s = max(0.0, min(self._window_s, self._ends_at - self._loop.time()))
+        enough_bytes = self._received() + self._least_bytes_per_s * wait_s
+        self._timer = self._loop.call_later(wait_s, self._check, enough_bytes)
 
-    def _check(self, received_bytes: int) -> None:
-        is_slow = self._received() - received_bytes < MIN_DATA_BYTES_PER_S * self._window_s
-        if is_slow or self._loop.time() >= self._ends_at:
+    def _check(self, enough_bytes: float) -> None:
+        if self._received() < enough_bytes or self._loop.time() >= self._ends_at:
             self._reader.set_exception(TimeoutError())
         else:
             self._arm()

@@ -17,13 +17,7 @@ from relay.core.submission import Envelope
 from relay.smtp.access import Access
 from relay.smtp.auth import MECHANISMS
 from relay.smtp.commands import Mail, parse_helo, parse_mail, parse_rcpt
-from relay.smtp.options import (
-    MAX_ERRORS,
-    MAX_JUNK_COMMANDS,
-    MAX_RECIPIENT_OVERSHOOT,
-    Admit,
-    ListenerOptions,
-)
+from relay.smtp.options import MAX_RECIPIENT_OVERSHOOT, Admit, ListenerOptions
 from tracker.contract.address import Address
 from tracker.contract.credentials import Credential
 
@@ -156,7 +150,7 @@ class Dialogue:
             self._errors += 1
         elif verb in _JUNK or reply.code >= 400:
             self._junk += 1
-        return self._errors >= MAX_ERRORS or self._junk > MAX_JUNK_COMMANDS
+        return self._errors >= self._options.max_errors or self._junk > self._options.max_junk_commands
 
     def _hello(self, argument: str, *, esmtp: bool) -> Reply:
         name = parse_helo(argument)

@@ -7,7 +7,6 @@ without building anything, and hands every other connection over to a session.
 Owns the sockets, the count of connections, the drain. Does not own the conversation (session.py).
 
 Standards: RFC 5321 §3.8 and §4.2.3 (421).
-Limits: the memory of messages that are being read is bounded by connections times the size of a message, not by itself.
 """
 
 import asyncio
@@ -25,6 +24,7 @@ from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.smtp.acceptance import Acceptances
 from relay.smtp.access import Access
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
 from tracker.contract.ports import Clock
@@ -37,13 +37,24 @@ _BACKLOG: Final = 1024  # connections that wait in the kernel while the loop is 
 class Listener:
     """Takes mail on the sockets that `start` is given, until `drain`.
 
-    `accept` gets every message that was read to its end; `admit` is asked at each MAIL.
+    `accept` gets every message that was read to its end; `admit` is asked at each MAIL; `memory` bounds what messages
+    take until they are answered.
     """
 
-    def __init__(self, options: ListenerOptions, accept: Accept, admit: Admit, access: Access, clock: Clock) -> None:
+    def __init__(
+        self,
+        options: ListenerOptions,
+        accept: Accept,
+        admit: Admit,
+        access: Access,
+        clock: Clock,
+        *,
+        memory: MessageMemory,
+    ) -> None:
         self._options = options
         self._access = access
-        self._acceptances = Acceptances(accept)
+        self._memory = memory
+        self._acceptances = Acceptances(accept, memory)
         self._admit = admit
         self._clock = clock
         self._servers: list[asyncio.Server] = []
@@ -90,6 +101,8 @@ class Listener:
         trusted = any(address in network for network in self._options.allow_networks)
         if len(self._sessions) >= self._options.max_connections:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many")
+        if self._memory.is_short():
+            return self._turn_away(replies.NO_MEMORY_TO_CONNECT, "no_memory")
         is_bound = not (trusted or address.is_loopback)
         if is_bound and self._open_of_address[str(address)] >= self._options.max_connections_per_address:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many_of_address")
@@ -99,6 +112,7 @@ class Listener:
             self._admit,
             self._access,
             self._clock,
+            memory=self._memory,
             client_address=str(address),
             trusted=trusted,
             implicit_tls=implicit_tls,

@@ -20,21 +20,19 @@ Admit = Callable[[], Reply | None]
 MAX_COMMAND_BYTES: Final = (
     2048  # RFC 5321 §4.5.3.1.4: 512, and what each extension adds; Postfix: line_length_limit 2048
 )
-MAX_ERRORS: Final = 20  # Postfix: smtpd_hard_error_limit
-MAX_JUNK_COMMANDS: Final = 100  # Postfix: smtpd_junk_command_limit
 MAX_RECIPIENT_OVERSHOOT: Final = 1000  # Postfix: smtpd_recipient_overshoot_limit
-MIN_DATA_BYTES_PER_S: Final = 500  # Postfix: smtpd_min_data_rate
 LINGER_S: Final = 2.0  # after our last reply, so that a client that is still sending reads it before the reset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerOptions:
-    """The settings of the listener, from `[relay]`.
+    """The settings of the listener, from `[relay]`, where each has its reason.
 
     `hostname` is our name in the greeting; sizes are in octets. `max_connections_per_address` does not bind loopback
     and `allow_networks`, the peers that may send without AUTH. `dsn`: reports are made, so EHLO may offer them. The
     times are limits on one command line: from a peer that may send (RFC 5321 §4.5.3.2.7: at least 5 minutes) and from
-    any other; and on the whole of DATA, in which each `data_window_s` must bring at least 500 octets a second.
+    any other; on the whole of DATA, in which each `data_window_s` must bring the least rate; and on the session, which
+    ends behind it where a command is awaited.
     """
 
     hostname: str
@@ -44,7 +42,11 @@ class ListenerOptions:
     max_connections_per_address: int
     allow_networks: tuple[IPv4Network | IPv6Network, ...]
     dsn: bool = True
+    max_errors: int = 20
+    max_junk_commands: int = 100
     command_timeout_s: float = 300.0
     stranger_timeout_s: float = 60.0
+    session_timeout_s: float = 3600.0
     data_timeout_s: float = 1800.0
     data_window_s: float = 60.0
+    min_data_bytes_per_s: int = 500

@@ -7,7 +7,8 @@ pinned in tests/seams: that a connection starts the task `_handle_client`, and t
 `_timeout_handle`; and that TLS changes the transport under both streams.
 
 Owns the stream: framing of commands, pipelining, time limits, closing. Does not own what a command is answered
-(dialogue.py), AUTH (auth.py), the end of a message (data.py), what becomes of it (acceptance.py).
+(dialogue.py), AUTH (auth.py), the end of a message (data.py), where it is kept (incoming.py), what becomes of it
+(acceptance.py).
 
 Standards: RFC 5321 §2.3.8 (lines), §4.5.3.2.7 (time-outs), RFC 2920 §3.1 (what may be pipelined).
 Departs from: many servers, which take command lines that end in a bare LF: refused, as in DATA (SMTP smuggling).
@@ -20,6 +21,7 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -34,6 +36,8 @@ from relay.smtp.acceptance import Acceptances
 from relay.smtp.access import Access
 from relay.smtp.auth import MAX_RESPONSE_BYTES
 from relay.smtp.dialogue import Dialogue
+from relay.smtp.incoming import Incoming
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import LINGER_S, MAX_COMMAND_BYTES, Admit, ListenerOptions
 from tracker.contract.ports import Clock
 
@@ -54,6 +58,9 @@ _HTTP: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH"
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
+_COMMANDS_IN_A_ROW: Final = 32  # of one client's pipeline, 1 ms of them; then others have their turn
+
+
 class _Stopping(Exception):  # noqa: N818  (no error: it ends the wait for a command)
     """This process takes no more commands."""
 
@@ -71,6 +78,7 @@ class ClientSession(library.SMTP):
         access: Access,
         clock: Clock,
         *,
+        memory: MessageMemory,
         client_address: str,
         trusted: bool,
         implicit_tls: bool,
@@ -81,6 +89,7 @@ class ClientSession(library.SMTP):
         self.client_address = client_address
         self._options = options
         self._acceptances = acceptances
+        self._memory = memory
         self._clock = clock
         self._trusted = trusted
         self._on_lost = on_lost
@@ -88,6 +97,7 @@ class ClientSession(library.SMTP):
         self._implicit_tls = implicit_tls
         near = trusted or ipaddress.ip_address(client_address).is_loopback
         self._dialogue = Dialogue(options, admit, access, trusted=trusted, near=near)
+        self._ends_at_s = asyncio.get_running_loop().time() + options.session_timeout_s
         self._received_bytes = 0
         self._is_idle = False
         self._is_stopping = False
@@ -150,7 +160,11 @@ class ClientSession(library.SMTP):
         if self._has_input():
             return await self._refuse(replies.OUT_OF_STEP)
         await self._send(replies.greeting(self._options.hostname))
+        commands = 0
         while True:
+            commands += 1
+            if commands % _COMMANDS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             line = await self._read_line()
             verb, argument = ("", "") if isinstance(line, Reply) else _split(line)
             if verb in _HTTP:
@@ -176,9 +190,12 @@ class ClientSession(library.SMTP):
         """Wait for a command line, or a line of AUTH's exchange; a Reply says why what came is none."""
         if self._is_stopping:
             raise _Stopping
+        left_s = self._ends_at_s - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            raise TimeoutError
         self._is_idle = True
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(min(self._patience_s, left_s)):
                 raw = await self._read_raw_line()
         finally:
             self._is_idle = False
@@ -282,21 +299,22 @@ class ClientSession(library.SMTP):
 
     async def _take_message(self, envelope: Envelope) -> Reply:
         """Say 354, read the message, hand it over; return the reply to the final dot."""
+        if self._memory.is_short():
+            return replies.NO_MEMORY
+        incoming = Incoming(self._memory, max_bytes=self._options.max_message_bytes)
         try:
             data.begin(self._reader)
             await self._send(replies.GO_AHEAD)
-            with data.Pace(
-                self._reader,
-                lambda: self._received_bytes,
-                window_s=self._options.data_window_s,
-                total_s=self._options.data_timeout_s,
-            ):
-                message = await data.read_message(self._reader, max_message_bytes=self._options.max_message_bytes)
+            with data.Pace(self._reader, lambda: self._received_bytes, self._options):
+                await data.read_message(self._reader, incoming)
+        except BaseException:
+            incoming.close()
+            raise
         finally:
             self._dialogue.reset()
-        if message is None:
-            return replies.MESSAGE_TOO_BIG
-        RECEIVED.inc(len(message))
+        if incoming.refusal is not None:
+            return incoming.refusal
+        RECEIVED.inc(incoming.size_bytes)
         credential = self._dialogue.credential
         session = Session(
             client_address=self.client_address,
@@ -307,10 +325,9 @@ class ClientSession(library.SMTP):
             trusted=self._trusted,
             permission=credential.permission if credential is not None else None,
         )
-        submission = Submission(session=session, envelope=envelope, message=message, received_at=self._clock())
-        del message
+        submission_of = partial(Submission, session=session, envelope=envelope, received_at=self._clock())
         try:
-            reply = await self._acceptances.run(submission)
+            reply = await self._acceptances.run(incoming, lambda message: submission_of(message=message))
         except asyncio.CancelledError:
             # It will send again what we may have: the one duplicate that SMTP cannot avoid (RFC 1047).
             log.warning("client_left_during_acceptance", client=self.client_address)

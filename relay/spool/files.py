@@ -16,13 +16,14 @@ Limits: one process owns a slot (the caller holds its flock). All I/O runs in th
 import asyncio
 import errno
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 import structlog
 
@@ -153,6 +154,10 @@ class Spool:
         """Move a file that `read` found damaged out of the way, for a human to look at. Raises OSError."""
         await self._in_thread(self._move_to_quarantine, self._path(message), why)
         self._forget(message)
+
+    def scratch(self) -> BinaryIO:
+        """Open an empty file on the spool's disk that has no name: the system removes it with its last use. OSError."""
+        return tempfile.TemporaryFile(buffering=0, dir=self._tmp)
 
     def free_bytes(self) -> int:
         """Free space of the file system for users like us. Raises OSError."""

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_network
+from tempfile import TemporaryFile
+from typing import BinaryIO
 
 from relay.core import reply as replies
 from relay.core.reply import Reply
@@ -18,6 +20,7 @@ from relay.smtp.access import Access
 from relay.smtp.auth import Gate
 from relay.smtp.guessing import Guesses
 from relay.smtp.listener import Listener
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
 from relay.smtp.passwords import Passwords
 from relay.smtp.tls import ServerTls
@@ -38,11 +41,12 @@ REPLY_LINE = re.compile(rb"[2-5][0-5][0-9][ -](?:[245]\.[0-9]{1,3}\.[0-9]{1,3} )
 
 @dataclass
 class Inbox:
-    """The mail that was handed over; `answer` replaces the 250, `refusal` answers MAIL."""
+    """The mail that was handed over; `answer` replaces the 250, `refusal` answers MAIL, `is_short` refuses all."""
 
     mail: list[Submission] = field(default_factory=list)
     answer: Callable[[Submission], Awaitable[Reply]] | None = None
     refusal: Reply | None = None
+    is_short: bool = False
 
     async def accept(self, submission: Submission) -> Reply:
         self.mail.append(submission)
@@ -81,6 +85,10 @@ class Service:
     tls_port: int
 
 
+def _scratch() -> BinaryIO:
+    return TemporaryFile(buffering=0)
+
+
 @asynccontextmanager
 async def serving(
     inbox: Inbox,
@@ -89,6 +97,7 @@ async def serving(
     host: str = "127.0.0.1",
     send_buffer_bytes: int | None = None,
     logins: Access | None = None,
+    memory_bytes: int = 1 << 26,
 ) -> AsyncIterator[Service]:
     """Run a listener on a free port of loopback; its connections inherit the size of the kernel's buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -98,7 +107,8 @@ async def serving(
     sock.bind((host, 0))
     tls_sock = socket.socket(family, socket.SOCK_STREAM)
     tls_sock.bind((host, 0))
-    listener = Listener(options, inbox.accept, inbox.admit, logins or access(), lambda: NOW)
+    memory = MessageMemory(memory_bytes, _scratch, lambda: inbox.is_short)
+    listener = Listener(options, inbox.accept, inbox.admit, logins or access(), lambda: NOW, memory=memory)
     await listener.start([sock], tls_sockets=[tls_sock])
     try:
         yield Service(listener, sock.getsockname()[1], tls_sock.getsockname()[1])

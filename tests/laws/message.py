@@ -26,7 +26,7 @@ from tracker.core.location import location
 MAX_WITNESSED = 4096
 """Bytes of a message that the witness, whose libraries are slow and quadratic, is asked about."""
 
-_SITE = Site(hostname="relay.example.com", instance="relay1")
+_SITE = Site(hostname="relay.example.com", instance="relay1", max_line_bytes=1 << 30)
 _SETTINGS = settings()
 _ID = MessageId(bytes(16))
 _MINTED = re.compile(rb"https://trace\.shop\.example/[li]/c1-")

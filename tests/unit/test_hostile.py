@@ -21,7 +21,7 @@ from tests.unit.tokens import COPY, DAY, KEYS
 MOST_MEMORY_BYTES = 100_000_000
 """Above the message's own size."""
 
-_SITE = Site(hostname="relay.example.com", instance="relay1")
+_SITE = Site(hostname="relay.example.com", instance="relay1", max_line_bytes=1 << 30)
 _MINT = CopyMint(keys=KEYS, key_id=1, base_url="https://trace.shop.example", copy=COPY, day=DAY)
 
 _OUTCOMES = {

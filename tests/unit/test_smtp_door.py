@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import BytesIO
 from ipaddress import ip_network
 
 from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.core.submission import Submission
 from relay.smtp.listener import Listener
+from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
 from relay.smtp.session import ClientSession
 from tests.integration.smtp_in import access
@@ -37,8 +39,10 @@ async def _accept(_: Submission) -> Reply:
 
 
 @contextmanager
-def _door(options: ListenerOptions = OPTIONS) -> Iterator[Listener]:
-    listener = Listener(options, _accept, lambda: None, access(), lambda: datetime(2030, 1, 1, tzinfo=UTC))
+def _door(options: ListenerOptions = OPTIONS, *, is_short: bool = False) -> Iterator[Listener]:
+    clock = datetime(2030, 1, 1, tzinfo=UTC)
+    memory = MessageMemory(1 << 20, BytesIO, lambda: is_short)
+    listener = Listener(options, _accept, lambda: None, access(), lambda: clock, memory=memory)
     yield listener
     for session in tuple(listener._sessions):
         listener._forget(session)
@@ -53,6 +57,12 @@ async def test_an_address_has_its_share_of_connections() -> None:
         assert [isinstance(each, ClientSession) for each in came] == [True, True, False]
         assert came[2] is replies.TOO_MANY_CONNECTIONS
         assert isinstance(other, ClientSession)
+
+
+async def test_a_process_that_is_short_of_memory_takes_no_connection() -> None:
+    """421 at the door, which costs next to nothing: those who are inside get what there is."""
+    with _door(is_short=True) as listener:
+        assert listener.admit_connection(_Peer("198.51.100.1", 1)) is replies.NO_MEMORY_TO_CONNECT
 
 
 async def test_who_leaves_makes_room() -> None:
