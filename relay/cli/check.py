@@ -20,6 +20,7 @@ from relay.cli.sample import AddressType
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
+    from relay.config.dkim import DkimSection
     from relay.config.upstream import UpstreamSection
     from tracker.contract.address import Address
     from tracker.runtime.control import Status
@@ -44,7 +45,7 @@ class Finding:
 @click.option("--send-to", type=AddressType(), metavar="ADDR", help="Also send a sample there through the relay.")
 @json_option
 def check(*, config_path: Path | None, send_to: "Address | None", as_json: bool) -> None:
-    """Look at configuration, folders, keys, ports, upstreams and links. Exit code 1: something failed."""
+    """Look at configuration, folders, keys, ports, upstreams, DKIM in DNS and links. Exit code 1: something failed."""
     failed = False
     for finding in _findings(config_path, send_to):
         failed = failed or finding.outcome == "failed"
@@ -75,6 +76,8 @@ def _findings(config_path: Path | None, send_to: "Address | None") -> Iterator[F
     yield from _ports(config, running)
     for name, upstream in config.upstreams.items():
         yield _upstream(config, name, upstream, running)
+    for name, dkim in config.dkims.items():
+        yield _dkim(config, name, dkim)
     yield _storage(config, running)
     yield from _destinations(config)
     yield _public_url(config, running)
@@ -197,6 +200,28 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
             return f"{phase}: {reply or detail}"
         case Unknown(detail=detail):
             return detail
+
+
+def _dkim(config: "Config", name: str, section: "DkimSection") -> Finding:
+    """Ask DNS for the public key, as whoever verifies a signature does."""
+    from relay.cli.dns import DnsUnavailableError, texts_at
+    from relay.core import dkimrecord
+    from relay.dkimkeys import GOOD_RSA_BITS
+
+    what, at, key = f"dkim.{name}", section.record_name, section.key
+    try:
+        texts = texts_at(at, config.verification.resolver)
+    except DnsUnavailableError as error:
+        remedy = "try again, or name a resolver: [verification] resolver"
+        return Finding(what=what, outcome="failed", detail=f"DNS does not answer for {at}: {error}", remedy=remedy)
+    wrong = dkimrecord.fault_of(texts, key.algorithm, key.public)
+    if wrong is not None:
+        remedy = f"publish: {dkimrecord.zone_line(at, key.record())}"
+        return Finding(what=what, outcome="failed", detail=f"{at}: {wrong}", remedy=remedy)
+    remedy = ""
+    if key.rsa_bits is not None and key.rsa_bits < GOOD_RSA_BITS:
+        remedy = f"the key has {key.rsa_bits} bits: make one of {GOOD_RSA_BITS}, under another selector"
+    return Finding(what=what, outcome="ok", detail=f"{at} has the key", remedy=remedy)
 
 
 def _is_ourselves(config: "Config", host: str, port: int, running: "list[Status]") -> bool:

@@ -20,7 +20,8 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _SELECTOR: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 §3.1
 
 
-def _domain(value: object) -> object:
+def as_domain(value: object) -> object:
+    """Return a domain in lower-case A-labels. UnfitError: it is none."""
     if not isinstance(value, str):
         return value
     try:
@@ -29,7 +30,8 @@ def _domain(value: object) -> object:
         raise UnfitError(f"{value!r} is no domain: {error}", 'write it like "shop.example"') from error
 
 
-def _selector(value: object) -> object:
+def as_selector(value: object) -> object:
+    """Return a selector in lower case. UnfitError: it is none."""
     if not isinstance(value, str):
         return value
     if not _SELECTOR.fullmatch(value.lower()):
@@ -53,10 +55,10 @@ def _key(value: object) -> DkimKey:
 class DkimSection(Section):
     """`[dkim.NAME]`: a domain's signature; a set that names it has its mail signed."""
 
-    domain: Annotated[str, BeforeValidator(_domain)] = Field(
+    domain: Annotated[str, BeforeValidator(as_domain)] = Field(
         examples=['"shop.example"'], description="The domain that signs."
     )
-    selector: Annotated[str, BeforeValidator(_selector)] = Field(
+    selector: Annotated[str, BeforeValidator(as_selector)] = Field(
         examples=['"mw1"'], description="The key's name: its record is at SELECTOR._domainkey.DOMAIN."
     )
     key: Annotated[
