@@ -37,7 +37,7 @@ def _messages(count: int) -> dict[str, bytes]:
         "fields twice": _HEADER + b"Subject: again\r\nReferences: <1>\r\nReferences: <2>\r\n\r\nx\r\n",
         "an empty field": _HEADER + b"Cc:\r\nReply-To: \r\n\r\nx\r\n",
         "a newsletter": _HEADER
-        + b"List-Id: <news.shop.example>\r\nList-Unsubscribe: <https://shop.example/u?a=1>,\r\n <mailto:u@shop.example>\r\n"
+        + b"List-Id: <news.shop.example>\r\nList-Unsubscribe: <https://shop.example/u>,\r\n <mailto:u@shop.example>\r\n"
         b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nFeedback-ID: 1:2:3:shop\r\n\r\nx\r\n",
         "many recipients": _HEADER + b"Cc: " + b",\r\n ".join([b"someone@client.example"] * 200) + b"\r\n\r\nx\r\n",
         "long lines": _HEADER + b"\r\n" + b"word " * 190 + b"\r\n" + b"x" * 998 + b"\r\n",
