@@ -25,7 +25,7 @@ from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
 from tracker.runtime import observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
-from tracker.runtime.control import ControlServer, Status
+from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
 
@@ -164,7 +164,7 @@ class _Process:
     async def _start(self, stack: AsyncExitStack, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """Start everything, the listeners of strangers last; return the tasks that only a cancel ends."""
         await stack.enter_async_context(serving(observe.make_metrics_app(self._not_ready), self._bound["metrics"]))
-        control = ControlServer(self._config.run_directory / f"{self.status().slot:02d}.sock", self.status)
+        control = ControlServer(self._config.run_directory / f"{self.status().slot:02d}.sock", self._commands())
         await control.start()
         stack.push_async_callback(control.close)
         background = []
@@ -191,6 +191,14 @@ class _Process:
                 _log.error("reload_refused", problems=[str(problem) for problem in error.problems])
             else:
                 _log.info("configuration_reloaded", path=str(config.source.path))
+
+    def _commands(self) -> dict[str, Handler]:
+        """What the command line may ask of this process."""
+
+        async def status(_: bytes) -> Status:
+            return self.status()
+
+        return {"status": status, **(self._relay.commands() if self._relay is not None else {})}
 
     async def _drain(self) -> None:
         parts = [self._tracker.drain()]

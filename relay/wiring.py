@@ -11,6 +11,7 @@ from dataclasses import replace
 from socket import socket
 from typing import Final
 
+import msgspec
 import structlog
 
 from relay.appconfig import Config
@@ -29,6 +30,7 @@ from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
 from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
+from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolVersionError
 from relay.spool.files import Spool
@@ -43,6 +45,7 @@ from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
 from tracker.runtime import slots
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.control import Handler
 from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.slots import Slot
@@ -141,6 +144,15 @@ class Relay:
     def admit(self) -> Reply | None:
         """Return the reply that refuses all mail now, or None."""
         return None if self._gate.admits() else replies.SPOOL_FULL
+
+    def commands(self) -> dict[str, Handler]:
+        """What the command line may ask of this relay."""
+
+        async def queue(line: bytes) -> Obeyed:
+            request = msgspec.json.decode(line, type=QueueRequest)
+            return await self._runner.obey(request.order, request.ids)
+
+        return {"queue": queue}
 
     async def start(self, group: asyncio.TaskGroup, sockets: list[socket]) -> None:
         """Take up what the spool holds, then listen."""

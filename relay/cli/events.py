@@ -1,7 +1,7 @@
 """`mailwake events` and `mailwake stats`: what happened, one by one and counted."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -9,26 +9,12 @@ import click
 
 from relay.cli.following import readable
 from relay.cli.options import EXIT_NO, config_option, json_option, load, printable
+from relay.cli.since import Ago
 
 if TYPE_CHECKING:
     from tracker.core.statistics import LinkStatistics, Statistics
 
 Grouping = Literal["day", "hour", "set", "domain", "link"]
-
-
-class _Since(click.ParamType[datetime]):
-    """A time before now, `7d`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # noqa: ANN401 - click's signature
-        from tracker.runtime.units import UnfitError, parse_duration
-
-        try:
-            ago: timedelta = parse_duration(value)
-            return datetime.now(UTC) - ago
-        except (UnfitError, OverflowError) as error:
-            self.fail(str(error), param, ctx)
 
 
 class _Types(click.ParamType[frozenset[str]]):
@@ -52,7 +38,7 @@ class _Types(click.ParamType[frozenset[str]]):
 @click.option("--type", "types", type=_Types(), default="", metavar="TYPES", help="Only these, as open,click.")
 @click.option("--message", metavar="ID", help="Only of this message, by the id of its 250 reply.")
 @click.option("--recipient", metavar="ADDR", help="Only of this recipient.")
-@click.option("--since", type=_Since(), metavar="TIME", help="Only of the last 1h, 7d, ...")
+@click.option("--since", type=Ago(), metavar="TIME", help="Only of the last 1h, 7d, ...")
 @json_option
 def events(
     *,
@@ -87,7 +73,7 @@ def events(
 @click.command()
 @config_option
 @click.option("--by", type=click.Choice(get_args(Grouping)), default="day", help="What a row stands for.")
-@click.option("--since", type=_Since(), metavar="TIME", help="Only mail accepted in the last 7d, ...")
+@click.option("--since", type=Ago(), metavar="TIME", help="Only mail accepted in the last 7d, ...")
 @json_option
 def stats(*, config_path: Path | None, by: Grouping, since: datetime | None, as_json: bool) -> None:
     """Count what became of mail. Exit code 1: there was none."""

@@ -15,6 +15,7 @@ from relay.cli.explain import explain
 from relay.cli.init import init
 from relay.cli.mail import decode, rewrite, send
 from relay.cli.options import EXIT_UNUSABLE
+from relay.cli.queue import queue
 from relay.cli.serve import serve
 
 
@@ -40,5 +41,5 @@ def main() -> None:
     """Relay mail with tracked links, and record who opens and clicks."""
 
 
-for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats):
+for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats, queue):
     main.add_command(_command)

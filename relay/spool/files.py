@@ -16,6 +16,7 @@ Limits: one process owns a slot (the caller holds its flock). All I/O runs in th
 import asyncio
 import errno
 import os
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -36,7 +37,11 @@ from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
 from tracker.runtime.durable import flush_data, flush_folder, write_whole
 
-__all__ = ["Spool", "SpoolEntry", "Spooled", "Stored"]
+__all__ = ["QUEUE", "Spool", "SpoolEntry", "Spooled", "Stored", "load_envelope", "opened", "read_whole"]
+
+TMP: Final = "tmp"
+QUEUE: Final = "q"
+QUARANTINE: Final = "quarantine"
 
 _LOG: Final = structlog.get_logger()
 _THREADS: Final = 8
@@ -68,7 +73,7 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         """Take the slot's folder, `spool/00`; nothing is touched before `open`."""
         self.directory = directory
-        self._tmp, self._queue, self._quarantine = (directory / name for name in ("tmp", "q", "quarantine"))
+        self._tmp, self._queue, self._quarantine = (directory / name for name in (TMP, QUEUE, QUARANTINE))
         self._headers: dict[MessageId, Header] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
         self._sync = _FolderSync(self._queue, self._threads)
@@ -191,7 +196,7 @@ class Spool:
         header, pieces = layout.pack(entries.encode(entry), message, len(entry.recipients))
         temporary = self._tmp / str(entry.id)
         try:
-            with _opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+            with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
                 write_whole(descriptor, pieces)
                 os.fsync(descriptor)
             temporary.rename(self._path(entry.id))
@@ -201,7 +206,7 @@ class Spool:
         return header
 
     def _read(self, message: MessageId) -> Spooled:
-        header, envelope, body, rows = layout.unpack(self._path(message).read_bytes())
+        header, envelope, body, rows = read_whole(self._path(message))
         if header != self._headers.get(message):
             raise SpoolDamagedError("it is not the file that was accepted")
         return Spooled(entry=entries.decode(envelope), message=body, rows=rows)
@@ -210,7 +215,7 @@ class Spool:
         header = self._headers.get(message)
         if header is None:  # quarantined while another of its copies was in flight
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(message))
-        with _opened(self._path(message), os.O_WRONLY) as descriptor:
+        with opened(self._path(message), os.O_WRONLY) as descriptor:
             for index, row in rows.items():
                 os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
             if durable:
@@ -221,8 +226,8 @@ class Spool:
         for name in names:
             path = self._queue / name
             try:
-                loaded.append(_load_envelope(path, MessageId.parse(name)))
-            except (SpoolDamagedError, IdError, FileNotFoundError, IsADirectoryError) as error:
+                loaded.append(load_envelope(path, MessageId.parse(name)))
+            except (SpoolDamagedError, IdError, FileNotFoundError, PermissionError) as error:
                 self._move_to_quarantine(path, str(error))
         return loaded
 
@@ -267,18 +272,19 @@ class _FolderSync:
 
 def _refuse_later_version(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with _reading(path) as file:
             layout.unpack_header(file.read(layout.HEADER_BYTES))
     except SpoolVersionError as error:
         raise SpoolVersionError(
             f"{path} cannot be used: {error}. Start the version that wrote it, or let that one empty the spool"
         ) from error
-    except (SpoolDamagedError, FileNotFoundError, IsADirectoryError):
+    except (SpoolDamagedError, FileNotFoundError, PermissionError):
         return  # `scan` moves it away
 
 
-def _load_envelope(path: Path, message: MessageId) -> tuple[Header, Stored]:
-    with path.open("rb") as file:
+def load_envelope(path: Path, message: MessageId) -> tuple[Header, Stored]:
+    """Read what a file says of its message, but not the message. SpoolDamagedError: it is none, or damaged; OSError."""
+    with _reading(path) as file:
         header = layout.unpack_header(file.read(layout.HEADER_BYTES))
         size = os.fstat(file.fileno()).st_size
         if size != header.file_bytes:
@@ -295,8 +301,31 @@ def _load_envelope(path: Path, message: MessageId) -> tuple[Header, Stored]:
     return header, Stored(entry=entry, rows=rows)
 
 
+def read_whole(path: Path) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
+    """Read a file: header, envelope, message, rows. SpoolDamagedError: it is none, or damaged; OSError."""
+    with _reading(path) as file:
+        return layout.read(file)
+
+
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading. SpoolDamagedError: a link, a folder, or a pipe, which would block us."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise SpoolDamagedError("it is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SpoolDamagedError("it is no regular file")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+@contextmanager
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """Open a file of the spool for writing, and close it. OSError: it cannot be, or it is a link."""
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
     try:
         yield descriptor

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -55,6 +56,11 @@ class Lane:
     def pop(self) -> Job:
         """Take the job that was due first."""
         return heapq.heappop(self._jobs)[2]
+
+    def withdraw(self, messages: Collection[QueuedMessage]) -> None:
+        """Drop all jobs of some messages."""
+        self._jobs = [item for item in self._jobs if item[2].message not in messages]
+        heapq.heapify(self._jobs)
 
     def wait_s(self, now_s: float) -> float | None:
         """Return how long until a job may begin: 0 for at once, None for not before something changes."""

@@ -42,11 +42,13 @@ Every later version keeps the first 36 bytes and their meaning, so that a reader
 (`SpoolVersionError`: left alone, nothing is started) from a damaged one (`SpoolDamagedError`: quarantine).
 """
 
+import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import BinaryIO, Final
 
 from relay.core.attempt import Phase, UpstreamReply
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
@@ -198,14 +200,25 @@ def check_envelope(header: Header, envelope: bytes) -> None:
 
 def unpack(raw: bytes) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
     """Read a whole file: header, envelope, message, rows. SpoolDamagedError, SpoolVersionError: as `unpack_header`."""
-    header = unpack_header(raw)
-    if len(raw) != header.file_bytes:
-        raise SpoolDamagedError(f"it has {len(raw)} bytes, not {header.file_bytes}")
-    end = header.end
-    if raw[end : end + 4] != _END or zlib.crc32(memoryview(raw)[: end + 4]) != _CRC.unpack_from(raw, end + 4)[0]:
+    return read(io.BytesIO(raw))
+
+
+def read(file: BinaryIO) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
+    """Read a whole file as `unpack` does, with the message in memory once."""
+    start = file.read(HEADER_BYTES)
+    header = unpack_header(start)
+    size = file.seek(0, os.SEEK_END)
+    if size != header.file_bytes:  # before anything is read by a length that may be wrong
+        raise SpoolDamagedError(f"it has {size} bytes, not {header.file_bytes}")
+    file.seek(HEADER_BYTES)
+    envelope, message, end, crc = (file.read(n) for n in (header.envelope_bytes, header.message_bytes, 4, 4))
+    if (
+        end != _END
+        or zlib.crc32(end, zlib.crc32(message, zlib.crc32(envelope, zlib.crc32(start)))) != _CRC.unpack(crc)[0]
+    ):
         raise SpoolDamagedError("its checksum is wrong")
-    message_at = HEADER_BYTES + header.envelope_bytes
-    return header, raw[HEADER_BYTES:message_at], raw[message_at:end], unpack_rows(raw[header.table_at :])
+    file.seek(header.table_at)
+    return header, envelope, message, unpack_rows(file.read())
 
 
 def pack_row(row: Row) -> bytes:

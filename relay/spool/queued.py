@@ -14,6 +14,7 @@ from relay.core.attempt import Phase
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool, Spooled
 from relay.spool.layout import Row, State
+from relay.spool.transitions import Order
 from tracker.contract.events import Bounce, Delivery, DeliveryDelay
 from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId, EventId, MessageId
 
@@ -26,12 +27,13 @@ class QueuedMessage:
     """A message in the spool. `born_s` is its acceptance on the loop's clock, which no change of the date moves.
 
     `is_announced`: its Accepted record is, or will be before any other of it, in the journal; `is_journalled`: it is.
-    `is_success_wanted`: NOTIFY=SUCCESS was given for one of its recipients.
+    `busy` are the indexes of rows that an attempt has, or is about to have; `order` is what an operator wants to become
+    of those, where they are not finished by then. `is_success_wanted`: NOTIFY=SUCCESS was given for a recipient.
     """
 
     __slots__ = (
-        "_copies", "_loading", "_users", "accepted_at", "born_s", "id", "is_announced", "is_journalled", "is_report",
-        "is_success_wanted", "is_untouched", "rows", "spool", "upstream",
+        "_copies", "_loading", "_users", "accepted_at", "born_s", "busy", "id", "is_announced", "is_journalled",
+        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "upstream",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
@@ -44,6 +46,8 @@ class QueuedMessage:
         self.is_untouched = entry.rewrite is None
         self.is_announced = True
         self.is_journalled = False
+        self.busy: frozenset[int] = frozenset()
+        self.order: Order | None = None
         self.accepted_at = entry.accepted.facts.accepted_at
         self.born_s = born_s
         self.rows = list(rows)

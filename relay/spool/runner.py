@@ -28,6 +28,7 @@ import structlog
 
 from relay.core.attempt import Attempt, Deferred, Phase, Transaction, Unknown, is_of_upstream
 from relay.spool import metrics, transitions
+from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
 from relay.spool.files import Spool, Spooled
@@ -39,7 +40,7 @@ from relay.spool.reporter import Reporter, ReportOptions
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import SUSPECT_AFTER, unix_ms
+from relay.spool.transitions import SUSPECT_AFTER, Order, unix_ms
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
@@ -105,6 +106,8 @@ class Runner:
             limits_of=limits_of,
             reporter=Reporter(options.reports, limits_of),
         )
+        self._desk = Desk(self._messages, lane_of=self._lane, teller=self._teller, clock=clock)
+        self._is_taken_up = False
 
     @property
     def waiting(self) -> int:
@@ -120,6 +123,7 @@ class Runner:
             self._spawn(self._suspects.run(self._may_start))
             for spool in self._spools:
                 await self._take_up(spool)
+            self._is_taken_up = True
             self._spawn(self._teller.run())  # not before: a report that is there must be known as such
             await self._stopped.wait()
             for task in self._tasks:
@@ -128,6 +132,12 @@ class Runner:
     def notify(self, entry: SpoolEntry) -> None:
         """Take up a message that was put into the first spool: journal its acceptance, then deliver it."""
         self._queue_new(self._spools[0], entry)
+
+    async def obey(self, order: Order, ids: Sequence[str]) -> Obeyed:
+        """Carry out what an operator orders about messages. OSError: the disk did not let us."""
+        obeyed = await self._desk.obey(order, ids)
+        obeyed.is_complete = self._is_taken_up
+        return obeyed
 
     async def drain(self, timeout_s: float) -> None:
         """Start nothing new, await what is in flight, tell what came of it, and end `run`.
@@ -175,6 +185,7 @@ class Runner:
         for index in resumed.untold:
             self._teller.tell(message, index)
         lane = self._lane(message.upstream)
+        message.busy |= set(resumed.suspects)
         for job in lane.jobs(message, tuple(resumed.suspects)):
             self._suspects.add(lane, job)
         lane.push(now_s, message, tuple(resumed.cut))
@@ -210,6 +221,7 @@ class Runner:
 
     def _start(self, lane: Lane, job: Job) -> asyncio.Task[None]:
         lane.running += 1
+        job.message.busy |= set(job.indexes)
         attempt = self._spawn(self._attempt(lane, job, probe=lane.circuit.begin()))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
@@ -252,6 +264,7 @@ class Runner:
         finally:
             lane.circuit.ended(probe=probe)
             lane.running -= 1
+            message.busy -= set(job.indexes)
             lane.wake.set()
 
     async def _begin(self, job: Job) -> None:
@@ -340,6 +353,9 @@ class Runner:
                 now_ms=now_ms,
                 entropy=fraction,
             )
+            if wait_s is not None and message.order is not None:
+                row, wait_s = transitions.ordered(row, message.order, now_ms=now_ms) or row, None
+                metrics.HELD.inc(row.state is State.HELD)
             message.update({index: row})
             if wait_s is None:
                 continue

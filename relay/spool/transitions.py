@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final, assert_never
 
 from relay.core.attempt import (
@@ -16,10 +17,24 @@ from relay.core.attempt import (
     Rejected,
     RetryAt,
     Unknown,
+    UpstreamReply,
     next_step,
 )
 from relay.spool.layout import Row, State
 from tracker.contract.backoff import JITTER
+
+REMOVED: Final = UpstreamReply(554, "5.7.0 Removed by an operator")
+"""Refused by policy after its content was seen: so its Bounce does not say that the address is bad."""
+
+
+class Order(StrEnum):
+    """What an operator may do with a message: REMOVE tells its author nothing, RETURN sends the report."""
+
+    FLUSH = "flush"
+    HOLD = "hold"
+    RELEASE = "release"
+    REMOVE = "remove"
+    RETURN = "return"
 
 
 def unix_ms(at: datetime) -> int:
@@ -54,8 +69,31 @@ def crashed(row: Row, *, now_ms: int) -> Row:
     """Return the row of a copy that was in flight when the process ended without a word; the third time it is held."""
     crashes = row.crashes + 1
     if crashes < HELD_AFTER:
-        return replace(row, crashes=crashes)
+        return replace(row, state=State.WAITING, crashes=crashes)
     return replace(row, state=State.HELD, crashes=crashes, changed_ms=now_ms, text=CRASHED)
+
+
+def ordered(row: Row, order: Order, *, now_ms: int) -> Row | None:
+    """Return the row as an operator wants it; None where the order does not concern it."""
+    match order:
+        case Order.FLUSH if row.state is State.WAITING:
+            return replace(row, next_ms=now_ms)
+        case Order.HOLD if row.state is State.WAITING:
+            return replace(row, state=State.HELD, changed_ms=now_ms)
+        case Order.RELEASE if row.state is State.HELD:
+            return replace(row, state=State.WAITING, next_ms=now_ms, changed_ms=now_ms, crashes=0)
+        case Order.REMOVE | Order.RETURN if row.state in (State.WAITING, State.HELD):
+            return replace(
+                row,
+                state=State.FAILED,
+                phase=Phase.FINAL_DOT,
+                code=REMOVED.code,
+                text=REMOVED.text,
+                changed_ms=now_ms,
+                unreported=order is Order.REMOVE,
+            )
+        case _:
+            return None
 
 
 def survived(row: Row) -> Row:

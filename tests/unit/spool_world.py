@@ -8,12 +8,14 @@ from pathlib import Path
 
 from relay.core.attempt import Accepted, Attempt, Deferred, Phase, Rejected, Transaction, UpstreamReply
 from relay.spool import layout
+from relay.spool.desk import Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
 from relay.spool.layout import Row, State
 from relay.spool.reporter import ReportOptions
 from relay.spool.runner import Runner, RunnerOptions
+from relay.spool.transitions import Order
 from tests.unit.spooling import MESSAGE, make_entry
 from tracker.contract.events import JournalRecord
 from tracker.contract.ids import MessageId
@@ -110,6 +112,13 @@ class World:
 
     def kinds(self) -> list[str]:
         return [type(record).__name__ for record in self.journal]
+
+    async def obeyed(self, runner: Runner, order: Order, *entries: SpoolEntry) -> Obeyed:
+        """Give an order once the spool is taken up."""
+        async with asyncio.timeout(10):
+            while not (await runner.obey(Order.FLUSH, [])).is_complete:  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.001)
+        return await runner.obey(order, [str(entry.id) for entry in entries])
 
     async def accept(self, runner: Runner, entry: SpoolEntry, message: bytes = MESSAGE) -> None:
         await self.spool.put(entry, message)

@@ -123,12 +123,16 @@ async def test_damaged_empty_and_foreign_files_go_to_the_quarantine(spool: Spool
     (queue / "notes.txt").write_bytes(b"x")
     (queue / str(make_entry(5).id)).write_bytes((queue / str(good.id)).read_bytes())  # the name of another message
     (queue / "folder").mkdir()
+    (queue / str(make_entry(6).id)).symlink_to(queue / str(good.id))  # a name in q/ must not lead out of it
+    os.mkfifo(queue / str(make_entry(7).id))  # would block whoever opens it
+    with (queue / str(make_entry(8).id)).open("wb") as huge:
+        huge.truncate(1 << 40)
 
     found = await _reopened(spool)
 
     assert [stored.entry for stored in found] == [good]
     assert sorted(path.name for path in queue.iterdir()) == [str(good.id)]
-    assert len(list((spool.directory / "quarantine").iterdir())) == 6
+    assert len(list((spool.directory / "quarantine").iterdir())) == 9
 
 
 async def test_a_message_that_rots_is_noticed_before_it_is_sent(spool: Spool) -> None:
