@@ -21,13 +21,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 import structlog
 
 from relay.core.attempt import Attempt, Deferred, Phase, Transaction, Unknown, is_of_upstream
-from relay.spool import metrics, transitions
+from relay.spool import inflight, metrics, transitions
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
@@ -40,7 +39,7 @@ from relay.spool.reporter import Reporter, ReportOptions
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import SUSPECT_AFTER, Order, unix_ms
+from relay.spool.transitions import Order, unix_ms
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
@@ -244,8 +243,9 @@ class Runner:
         message = job.message
         try:
             async with message.opened() as spooled:
-                await self._begin(job)
-                attempts = await self._watched(lane, job, spooled)
+                await inflight.begin(job, self._clock)
+                work = self._carry_out(lane, job, spooled)
+                attempts = await inflight.watched(job, work, self._suspects, self._clock)
             self._learn(lane, attempts, probe=probe)
             await self._record(lane, job, attempts)
         except SpoolDamagedError as error:
@@ -266,35 +266,6 @@ class Runner:
             lane.running -= 1
             message.busy -= set(job.indexes)
             lane.wake.set()
-
-    async def _begin(self, job: Job) -> None:
-        """Mark the rows as in flight. OSError: they are not, and nothing may be sent."""
-        message, now_ms = job.message, unix_ms(self._clock())
-        rows = {
-            index: transitions.begun(message.rows[index], now_ms=now_ms, announced=message.is_journalled)
-            for index in job.indexes
-        }
-        await message.spool.mark(message.id, rows, durable=False)
-        message.update(rows)
-
-    async def _watched(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
-        """Carry the attempt out: a suspect under watch, and none left in flight on disk when a stop cuts it."""
-        work = self._carry_out(lane, job, spooled)
-        try:
-            if any(job.message.rows[index].crashes >= SUSPECT_AFTER for index in job.indexes):
-                return await self._suspects.watch(work, partial(self._change, job, transitions.survived))
-            return await work
-        except asyncio.CancelledError:
-            metrics.DUPLICATE_RISK.inc(len(job.indexes))
-            await self._change(job, partial(transitions.cut, now_ms=unix_ms(self._clock())))
-            raise
-
-    async def _change(self, job: Job, change: Callable[[Row], Row]) -> None:
-        """Change rows in flight, on disk where it lets us: nothing is lost by a change that is."""
-        message = job.message
-        message.update({index: change(message.rows[index]) for index in job.indexes})
-        with suppress(OSError):
-            await message.spool.mark(message.id, {index: message.rows[index] for index in job.indexes}, durable=False)
 
     async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
         entry, count = spooled.entry, len(job.indexes)
