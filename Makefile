@@ -26,7 +26,7 @@ ARGS   ?=
 TEST_JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test pytest check format soak bench fuzz golden-update lock clean
+.PHONY: help setup setup-dev run test pytest check format soak bench fuzz interop golden-update lock clean
 
 help:                     ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,10 @@ bench: setup-dev          ## Every bench, one after the other; each writes bench
 
 fuzz: $(VENV)/.installed-fuzz ## Search for input that breaks a law, MINUTES=30 in all; writes bench/results/fuzz.json.
 	@$(BIN)/python -m fuzz --minutes $(MINUTES) --jobs $(JOBS) $(ARGS)
+
+interop: setup-dev        ## Real mail programs before and behind the relay; writes docs/reference/interop.md. Wants root.
+	@$(BIN)/python -m tests.interop.tools
+	@$(BIN)/python -m tests.interop --write $(ARGS)
 
 golden-update: setup-dev  ## Write the golden files anew. Read the diff before you commit it.
 	@MAILWAKE_GOLDEN_UPDATE=1 $(PYTEST) tests/unit -k golden $(ARGS)

@@ -2,7 +2,7 @@ r"""What a client asks of delivery reports: the parameters RET, ENVID, NOTIFY an
 
 Owns their grammar, and what is due by them. The values are kept as they were sent, so that the next server reads what
 the client wrote; decoded they stand only in a report. What is decoded is printable: `ORCPT=rfc822;a+0D+0ABcc:+20b`
-would else become a field of the report (header injection).
+would else become a field of the report (header injection). Octets above 127 stay as they were written.
 
 Standards: RFC 3461 §4.1 (NOTIFY), §4.2 (ORCPT), §4.3 (RET), §4.4 (ENVID), §5.2 (what is due); RFC 6533 §3 (`utf-8`).
 """
@@ -16,8 +16,9 @@ MAX_ORIGINAL: Final = 500  # RFC 3461 §4.2
 
 _CONDITIONS: Final = ("SUCCESS", "FAILURE", "DELAY")
 _NEVER: Final = "NEVER"
-_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[2-7][0-9A-F])+")  # RFC 3461 §4, of printable ASCII alone
-_HEX: Final = re.compile(r"\+([0-9A-F]{2})")
+# RFC 3461 §4, without control characters. Octets above 127 are how Postfix writes an address of SMTPUTF8.
+_XTEXT: Final = re.compile(r"(?:[!-*,-<>-~]|\+[2-9A-F][0-9A-F])+")
+_HEX: Final = re.compile(r"\+([2-7][0-9A-F])")
 _DELETE: Final = "+7F"
 _ADDRESS_TYPE: Final = re.compile(r"[A-Za-z0-9-]{1,40}")
 _UTF8_ADDRESS: Final = re.compile(r"(?:[!-*,-<>-\[\]-~\xa0-\U0010ffff]|\\x\{[0-9A-F]{2,6}\})+")  # RFC 6533 §3

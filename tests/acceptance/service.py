@@ -72,7 +72,10 @@ path = "var/events"
 
 
 class Service:
-    """One `mailwake serve` in a folder of its own; `addresses` are those it bound, by name."""
+    """One `mailwake serve` in a folder of its own; `addresses` are those it bound, by name.
+
+    `smtp_ports` has the port of plain SMTP under False, the one where TLS begins at once under True.
+    """
 
     def __init__(self, command: Path, folder: Path, *, upstream: str = "maildir:var/mail") -> None:
         """Write the configuration; start nothing yet."""
@@ -81,6 +84,7 @@ class Service:
         self.config = folder / "config.toml"
         self.config.write_text(_CONFIG.format(upstream=upstream))
         self.addresses: dict[str, tuple[str, int]] = {}
+        self.smtp_ports: dict[bool, int] = {}
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -108,6 +112,8 @@ class Service:
         for name, bound in json.loads(line)["listening"].items():
             host, _, port = bound[0].rpartition(":")
             self.addresses[name] = (host, int(port))
+            if name == "relay":
+                self.smtp_ports = {address.startswith("smtps://"): int(address.rpartition(":")[2]) for address in bound}
 
     def kill(self) -> None:
         """SIGKILL, and wait until the process is gone."""

@@ -1,0 +1,1 @@
+"""Servers behind Mailwake: one file a program. Each says where it listens and gives back what it took."""
