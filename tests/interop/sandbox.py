@@ -25,23 +25,23 @@ folder=$1 packages=$2 users=$3 script=$4
 stage=$folder/stage
 mkdir -p "$stage"
 mount -t tmpfs tmpfs "$stage"
-mkdir "$stage/upper" "$stage/work" "$stage/root"
+mkdir "$stage/upper" "$stage/work" "$stage/merged"
 for part in etc usr var; do
     if [ -n "$packages" ] && [ -d "$packages/$part" ]; then cp -a "$packages/$part" "$stage/upper/"; fi
 done
-mount -t overlay overlay -o "lowerdir=/,upperdir=$stage/upper,workdir=$stage/work" "$stage/root"
-mount -t proc proc "$stage/root/proc"
-mount --rbind /dev "$stage/root/dev"
-mkdir -p "$stage/root$folder"
-mount --bind "$folder" "$stage/root$folder"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$stage/upper,workdir=$stage/work" "$stage/merged"
+mount -t proc proc "$stage/merged/proc"
+mount --rbind /dev "$stage/merged/dev"
+mkdir -p "$stage/merged$folder"
+mount --bind "$folder" "$stage/merged$folder"
 id=880
 for user in $users; do
-    grep -q "^$user:" /etc/passwd || echo "$user:x:$id:$id::/nonexistent:/bin/sh" >> "$stage/root/etc/passwd"
-    grep -q "^$user:" /etc/group || echo "$user:x:$id:" >> "$stage/root/etc/group"
+    grep -q "^$user:" /etc/passwd || echo "$user:x:$id:$id::/nonexistent:/bin/sh" >> "$stage/merged/etc/passwd"
+    grep -q "^$user:" /etc/group || echo "$user:x:$id:" >> "$stage/merged/etc/group"
     id=$((id + 1))
 done
 cd "$folder"
-chroot "$stage/root" /bin/sh -e -c "cd '$folder'; $script" &
+chroot "$stage/merged" /bin/sh -e -c "cd '$folder'; $script" &
 wait $!
 """
 
