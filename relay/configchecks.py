@@ -133,20 +133,8 @@ def _check_names(draft: Draft) -> None:
         for name in names:
             if not _NAME.fullmatch(name):
                 add((table, name), "is no name", _NAME_REMEDY)
-    for name, section in draft.sets.items():
-        if section is None:
-            continue
-        here = ("configuration_set", name)
-        if section.upstream not in draft.upstreams:
-            add((*here, "upstream"), f"there is no upstream {section.upstream!r}", _choose("upstream", draft.upstreams))
-        if section.dkim is not None and section.dkim not in draft.dkims:
-            add((*here, "dkim"), f"there is no table [dkim.{section.dkim}]", _choose("dkim", draft.dkims))
-        if section.on_signed == "resign" and section.dkim is None:
-            add((*here, "on_signed"), "resign takes a signature away, and there is no dkim to put one on", _RESIGN)
-        for destination in section.destinations:
-            if destination not in draft.destinations:
-                remedy = _choose("event_destination", draft.destinations)
-                add((*here, "destinations"), f"there is no event destination {destination!r}", remedy)
+    for name in draft.sets:
+        _check_set(draft, name)
     for name, entry in draft.destinations.items():
         for listed in entry.sets if entry is not None else ():
             if listed != "*" and listed not in draft.sets:
@@ -157,6 +145,26 @@ def _check_names(draft: Draft) -> None:
         wrong = f"there is no configuration set {tracking.configuration_set!r}"
         add(("tracking", "configuration_set"), wrong, _choose("configuration_set", draft.sets))
     _check_sender_domains(draft)
+
+
+def _check_set(draft: Draft, name: str) -> None:
+    section = draft.sets[name]
+    if section is None:
+        return
+    add, here = draft.reader.add, ("configuration_set", name)
+    for upstream in section.upstream:
+        if upstream not in draft.upstreams:
+            add((*here, "upstream"), f"there is no upstream {upstream!r}", _choose("upstream", draft.upstreams))
+    if len(set(section.upstream)) < len(section.upstream):
+        add((*here, "upstream"), "names an upstream twice", "name each once, in the order in which they are tried")
+    if section.dkim is not None and section.dkim not in draft.dkims:
+        add((*here, "dkim"), f"there is no table [dkim.{section.dkim}]", _choose("dkim", draft.dkims))
+    if section.on_signed == "resign" and section.dkim is None:
+        add((*here, "on_signed"), "resign takes a signature away, and there is no dkim to put one on", _RESIGN)
+    for destination in section.destinations:
+        if destination not in draft.destinations:
+            remedy = _choose("event_destination", draft.destinations)
+            add((*here, "destinations"), f"there is no event destination {destination!r}", remedy)
 
 
 def _check_sender_domains(draft: Draft) -> None:

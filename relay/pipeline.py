@@ -9,26 +9,29 @@
       6  250       only now
 
     the runner, once for each copy and attempt
-      7  copy_of   tokens sealed, slices put together (relay/core/copies.py); then, over the bytes that leave and
-                   nothing after it, the signature (relay/core/dkim.py)
+      7  copy_of   tokens sealed, slices put together (relay/core/copies.py); the fields that the upstream wants
+                   (relay/core/outgoing.py); encoded again where it takes 7 bits alone (relay/core/downgrade.py); then,
+                   over the bytes that leave and nothing after it, the signature (relay/core/dkim.py)
 
 Does not talk SMTP, does not touch a disk, does not know an upstream or the witness: all are handed in.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from relay.core import dkim, reply
+from relay.core import dkim, downgrade, outgoing, reply
 from relay.core import plan as plans
-from relay.core.copies import CopyMint, copy_of
+from relay.core.attempt import CopyForm
+from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
 from relay.core.facts import facts_of
+from relay.core.outgoing import NO_FIELDS, OutgoingFields
 from relay.core.plan import RewriteOptions, RewritePlan
-from relay.core.policy import Track
+from relay.core.policy import Track, Untouched
 from relay.core.prepare import Prepared, Site, prepare
 from relay.core.reply import Reply
 from relay.core.submission import Submission
@@ -55,7 +58,7 @@ class Ports:
     """What the pipeline asks of the world.
 
     `put` returns when the message is safe, else raises OSError. `signers` are those of the tables `[dkim.NAME]`.
-    `verify` is None where no mail is verified.
+    `verify` is None where no mail is verified. `fields` are those that an upstream wants on what leaves.
     """
 
     settings: Callable[[], Settings]
@@ -66,6 +69,7 @@ class Ports:
     entropy: Entropy
     signers: Callable[[], Mapping[str, Signer]] = dict
     verify: Verify | None = None
+    fields: Callable[[str], OutgoingFields] = lambda _: NO_FIELDS
 
 
 class Pipeline:
@@ -97,6 +101,7 @@ class Pipeline:
             reverse_path=accepted.facts.source,
             recipients=tuple(map(str, submission.envelope.recipients)),
             upstream=accepted.facts.upstream,
+            fallbacks=_fallbacks(prepared.decision),
             rewrite=prepared.options,
             base_url=settings.base_url,
             key_id=self._ports.keys().minting(now),
@@ -113,17 +118,32 @@ class Pipeline:
             self._ports.verify(message_id, len(prepared.message), partial(self._question, entry, prepared.plan))
         return reply.queued(str(message_id))
 
-    def copy_of(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
-        """Return what recipient number `row` of a spooled message gets: the same bytes at every call."""
-        copy = self._copy(entry, message, row)
+    def copy_of(
+        self, entry: SpoolEntry, message: bytes, row: int, form: CopyForm
+    ) -> Sequence[bytes | memoryview] | None:
+        """Return what recipient number `row` of a spooled message gets: the same bytes at every call with this form.
+
+        None: the message has no such form.
+        """
+        if form.original and entry.rewrite is None:
+            return None
+        copy = self._rendered(entry, message, row, original=form.original)
+        copy = outgoing.with_fields(copy, self._ports.fields(form.upstream).of(has_set=entry.rewrite is not None))
+        if form.seven_bit:
+            made = downgrade.to_seven_bit(b"".join(copy))
+            if made is None:
+                return None
+            copy = [made]
         signer = self._signer(entry)
         field = None if signer is None else dkim.signature(copy, signer, at=entry.accepted.facts.accepted_at)
         return copy if field is None else [field, *copy]
 
-    def _copy(self, entry: SpoolEntry, message: bytes, row: int) -> list[bytes | memoryview]:
+    def _rendered(self, entry: SpoolEntry, message: bytes, row: int, *, original: bool) -> Sequence[bytes | memoryview]:
         if entry.rewrite is None:
             return [message]
         copy = entry.accepted.copies[row]
+        if original:
+            return marked(message, copy.copy)
         options = _narrowed(entry.rewrite, copy)
         plan = self._plans.get(entry.id, options)
         if plan is None:
@@ -194,6 +214,10 @@ class _PlanCache:
         while self._bytes > self._limit_bytes:
             _, dropped = self._plans.popitem(last=False)
             self._bytes -= len(dropped.message)
+
+
+def _fallbacks(decision: Track | Untouched) -> tuple[str, ...]:
+    return decision.configuration_set.fallbacks if isinstance(decision, Track) else ()
 
 
 def _narrowed(options: RewriteOptions, copy: CopyFacts) -> RewriteOptions:

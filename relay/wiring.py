@@ -16,8 +16,10 @@ import structlog
 
 from relay.appconfig import Config
 from relay.config.upstream import UpstreamSection
+from relay.core import providers
 from relay.core import reply as replies
 from relay.core.attempt import Attempt, Transaction
+from relay.core.outgoing import OutgoingFields
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
 from relay.smtp.access import Access
@@ -90,6 +92,7 @@ class Relay:
                 entropy=os.urandom,
                 signers=lambda: signers,
                 verify=self._sampler.offer if self._sampler is not None else None,
+                fields={name: _fields(section) for name, section in config.upstreams.items()}.__getitem__,
             ),
         )
         self._runner = Runner(
@@ -98,6 +101,8 @@ class Relay:
                 name: UpstreamLimits(
                     max_connections=section.max_connections,
                     max_recipients=section.max_recipients,
+                    max_rate_per_s=section.max_rate,
+                    provider=section.provider,
                     final=section.final,
                     host=section.url.host or config.hostname,
                 )
@@ -297,6 +302,11 @@ def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstre
         raise ConfigError(None, [problem]) from error
 
 
+def _fields(section: UpstreamSection) -> OutgoingFields:
+    always = tuple(section.set_headers.items())
+    return OutgoingFields(always=always, with_set=providers.NO_TRACKING[section.provider])
+
+
 def upstream_options(name: str, section: UpstreamSection, hostname: str) -> UpstreamOptions:
     """Translate a table `[upstream.NAME]` into what the SMTP client takes."""
     url = section.url
@@ -312,6 +322,7 @@ def upstream_options(name: str, section: UpstreamSection, hostname: str) -> Upst
         username=section.username or "",
         password=section.password.get_secret_value() if section.password is not None else "",
         tls_ca=section.tls_ca,
+        provider=section.provider,
         max_connections=section.max_connections,
         max_messages_per_connection=section.max_messages_per_connection,
     )

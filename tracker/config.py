@@ -217,7 +217,13 @@ class ConfigurationSetSection(Section):
     click_tracking: Annotated[Literal["html+text", "html", False], BeforeValidator(_click_tracking)] = Field(
         "html+text", description="Which links are wrapped: html+text, html or false."
     )
-    upstream: Name = Field("default", description="The upstream that its mail leaves through.")
+    upstream: Annotated[tuple[Name, ...], BeforeValidator(as_list)] = Field(
+        ("default",),
+        min_length=1,
+        max_length=8,
+        examples=['["ses", "backup"]'],
+        description="The upstream that its mail leaves through; of a list the first that can be used.",
+    )
     destinations: Texts = Field((), description="The event destinations that hear of its mail.")
     skip_hosts: Annotated[tuple[HostPattern, ...], BeforeValidator(as_list)] = Field(
         (), examples=['["*.bank.example"]'], description="Hosts whose links are never wrapped."
@@ -358,7 +364,8 @@ def _set(name: str, section: ConfigurationSetSection) -> ConfigurationSet:
         open_tracking=section.open_tracking,
         html_links=section.click_tracking is not False,
         text_links=section.click_tracking == "html+text",
-        upstream=section.upstream,
+        upstream=section.upstream[0],
+        fallbacks=section.upstream[1:],
         destinations=section.destinations,
         skip_hosts=section.skip_hosts,
         skip_url_text=section.skip_url_text,

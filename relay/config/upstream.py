@@ -1,20 +1,49 @@
 """`[upstream.NAME]`: where mail goes from here, and how its URL is read."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, SecretStr, ValidationInfo, model_validator
 from pydantic.json_schema import WithJsonSchema
 
+from relay.core.providers import Provider
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
-from tracker.runtime.configtypes import Count, FilePath, Kind, Section, resolve
+from tracker.runtime.configtypes import Count, FilePath, Kind, Rate, Section, resolve
 from tracker.runtime.units import UnfitError
 
 MAILDIR: Final = "maildir:"
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §3.6.8
+_MAX_WORD: Final = 900  # a line has 998 octets (RFC 5322 §2.1.1), and folding breaks at spaces alone
+_NEVER_SET: Final = frozenset(
+    {
+        "received",
+        "return-path",
+        "from",
+        "sender",
+        "to",
+        "cc",
+        "bcc",
+        "reply-to",
+        "date",
+        "message-id",
+        "in-reply-to",
+        "references",
+        "subject",
+        "mime-version",
+        "dkim-signature",
+        "delivered-to",
+        "x-mailwake-copy",
+        "authentication-results",
+        "list-unsubscribe",
+        "list-unsubscribe-post",
+    }
+)
+_NEVER_SET_PREFIXES: Final = ("content-", "resent-", "arc-")
 _PORTS: Final = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 
 
@@ -70,6 +99,25 @@ def _upstream_url(value: object, info: ValidationInfo) -> UpstreamUrl:
     return UpstreamUrl(text=value, scheme=scheme, host=host, port=port or _PORTS[scheme])
 
 
+def _outgoing(fields: dict[str, str]) -> dict[str, str]:
+    """Check what is put on mail: a wrong name or value would break it, or speak for somebody else."""
+    seen: set[str] = set()
+    for name, value in fields.items():
+        folded = name.lower()
+        if not _FIELD_NAME.fullmatch(name):
+            raise UnfitError(f"{name!r} is no name of a header field", 'write it like "X-SES-CONFIGURATION-SET"')
+        if folded in _NEVER_SET or folded.startswith(_NEVER_SET_PREFIXES):
+            raise UnfitError(f"{name} is written by authors or servers, not by settings", "name another field")
+        if folded in seen:
+            raise UnfitError(f"{name} is there twice", "write it once")
+        seen.add(folded)
+        if not value.strip() or not value.isprintable() or not value.isascii():
+            raise UnfitError(f"the value of {name} is empty, or not of printable ASCII", "write another value")
+        if max(map(len, value.split(" "))) > _MAX_WORD:
+            raise UnfitError(f"the value of {name} is too long for a line", "write a shorter one")
+    return fields
+
+
 class UpstreamSection(Section):
     """`[upstream.NAME]`: where mail goes from here."""
 
@@ -91,6 +139,19 @@ class UpstreamSection(Section):
     max_recipients: Count = Field(
         50, ge=1, le=1000, description="Recipients of one transaction; only untracked mail has several."
     )
+    max_rate: Rate | None = Field(
+        None, examples=['"100/s"'], description="The most messages a second, minute or hour, as /s, /m or /h."
+    )
+    provider: Provider = Field(
+        "generic",
+        description="Whose it is: generic, ses, postmark, sendgrid, mailgun or sparkpost. Its own tracking is switched "
+        "off, its throttling replies and its message ids are understood.",
+    )
+    set_headers: Annotated[dict[str, str], AfterValidator(_outgoing)] = Field(
+        {},
+        examples=['{ "X-SES-CONFIGURATION-SET" = "bounces" }'],
+        description="Header fields put on what leaves, in place of those of the same names.",
+    )
     final: bool = Field(
         default=False, description="true: its 250 means delivery (a maildir:, the recipients' own server)."
     )
@@ -99,6 +160,8 @@ class UpstreamSection(Section):
     def _fits_its_scheme(self) -> Self:
         if (self.username is None) != (self.password is None):
             raise UnfitError("a login has a username and a password", "write both or neither")
+        if self.url.scheme == "maildir" and (self.max_rate is not None or self.provider != "generic"):
+            raise UnfitError("a maildir has no pace and no provider", "remove max_rate and provider")
         if self.url.scheme == "maildir" and (self.username is not None or self.tls_ca is not None):
             raise UnfitError("a maildir has no login and no TLS", "remove username, password and tls_ca")
         if self.tls_ca is not None and not self.tls_ca.is_file():
@@ -106,6 +169,4 @@ class UpstreamSection(Section):
         return self
 
 
-UPSTREAM: Final = Kind(
-    name="upstream", named=True, model=UpstreamSection, planned=frozenset({"provider", "max_rate", "set_headers"})
-)
+UPSTREAM: Final = Kind(name="upstream", named=True, model=UpstreamSection)

@@ -6,6 +6,7 @@ to anybody, and does not decide when an upstream that cannot be reached is probe
 Theory:
     A failed attempt is a fault either of the copy or of the upstream. Only the first kind counts against the copy: a
     wrong password, a certificate that has run out or a server that is down must never bounce the queue (`of_upstream`).
+    An upstream that is asked too fast is such a condition, too, and a mild one (`throttled`): it is asked more slowly.
     *Unknown* is neither: the final dot was written and no answer came, so the upstream may have the copy or not. It is
     tried again, because a second copy is better than none (RFC 5321 §4.5.3.2.6, RFC 1047).
 
@@ -15,12 +16,14 @@ Standards: RFC 5321 §4.2.1 (the first digit decides; 452 or 552 are not special
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
+from relay.core import providers
 from relay.core.dsnrequest import NO_REQUEST, DsnRequest
+from relay.core.providers import Provider
 from tracker.contract import backoff
 from tracker.contract.ids import CopyId
 
@@ -42,12 +45,34 @@ class Phase(StrEnum):
     FINAL_DOT = "final_dot"
 
 
+class Remake(Protocol):
+    """Makes a copy again in another form."""
+
+    def __call__(self, *, seven_bit: bool, original: bool) -> tuple[bytes | memoryview, ...] | None:
+        """Return the data; None where the message has no such form."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyForm:
+    """Which of a copy's forms is wanted: for which upstream (its header fields are added), and what it cannot take.
+
+    `seven_bit`: 8-bit content is encoded again. `original`: the message as it was accepted, without tracking.
+    """
+
+    upstream: str
+    seven_bit: bool = False
+    original: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transaction:
     """One MAIL, its RCPTs and the data that all of them get.
 
     `copies` has the copy id of each of `recipients`. `data` are slices of the message, CRLF line ends, not dot-stuffed.
     `reverse_path` is empty for reports. `dsn` is what was asked of reports, in the order of `recipients`.
+    `remake(seven_bit=…, original=…)` gives the data in another form of `CopyForm`, None where there is none: what an
+    upstream can take is known only when it is asked.
     """
 
     reverse_path: str
@@ -57,6 +82,7 @@ class Transaction:
     body_8bit: bool = False
     smtputf8: bool = False
     dsn: DsnRequest = NO_REQUEST
+    remake: Remake | None = field(default=None, compare=False)
 
     @property
     def size_bytes(self) -> int:
@@ -88,20 +114,25 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The copy will never be taken; the reply may be our own, where we know it without asking (`5.6.7`)."""
+    """The copy will never be taken. `ours`: the reply is our own, where we know it without asking (`5.6.7`)."""
 
     reply: UpstreamReply
     phase: Phase
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deferred:
-    """Not now. `of_upstream`: a condition of the upstream, no fault of the copy; `detail` is for logs and rows."""
+    """Not now. `of_upstream`: a condition of the upstream, no fault of the copy; `detail` is for logs and rows.
+
+    `throttled`: the condition is that we send too fast; nothing else is wrong with the upstream.
+    """
 
     reply: UpstreamReply | None
     phase: Phase
     of_upstream: bool
     detail: str
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,22 +167,21 @@ class GiveUp:
 NextStep = Done | RetryAt | GiveUp
 
 # RFC 4954 §6 and RFC 3463: what these refuse is the relay, not the mail.
-_OF_UPSTREAM_CODES: Final = frozenset({421, 530, 534, 535, 538})
-_OF_UPSTREAM_ENHANCED: Final = re.compile(r"5\.7\.(?:8|9|11)(?![0-9.])")
+_LOGIN_CODES: Final = frozenset({530, 534, 535, 538})
+_LOGIN_ENHANCED: Final = re.compile(r"5\.7\.(?:8|9|11)(?![0-9.])")
+_CLOSING: Final = 421
 _BEFORE_MAIL: Final = frozenset({Phase.CONNECT, Phase.TLS, Phase.GREETING, Phase.EHLO, Phase.AUTH})
 
 
-def of_reply(reply: UpstreamReply, phase: Phase) -> Attempt:
+def of_reply(reply: UpstreamReply, phase: Phase, provider: Provider = "generic") -> Attempt:
     """Return what a reply that ends an attempt in this phase means.
 
     A reply that is no reply (`code` not from 200 to 599) and a 2xx or 3xx where none is due count as 4xx. A 2xx ends an
     attempt well only at the final dot: asking about another phase's 2xx is asking about one that was out of place.
     """
-    if (
-        phase in _BEFORE_MAIL
-        or reply.code in _OF_UPSTREAM_CODES
-        or (reply.code // 100 == 5 and _OF_UPSTREAM_ENHANCED.match(reply.text))
-    ):
+    if providers.is_throttling(reply.code, reply.text, provider):
+        return Deferred(reply=reply, phase=phase, of_upstream=True, detail=str(reply), throttled=True)
+    if phase in _BEFORE_MAIL or reply.code == _CLOSING or _is_of_login(reply):
         return Deferred(reply=reply, phase=phase, of_upstream=True, detail=str(reply))
     match reply.code // 100:
         case 2 if phase is Phase.FINAL_DOT:
@@ -164,7 +194,27 @@ def of_reply(reply: UpstreamReply, phase: Phase) -> Attempt:
 
 def is_of_upstream(attempts: Iterable[Attempt]) -> bool:
     """True where nothing was learned of any recipient: the upstream itself was the trouble."""
-    return all(isinstance(attempt, Deferred) and attempt.of_upstream for attempt in attempts)
+    return all(isinstance(attempt, Deferred) and attempt.of_upstream and not attempt.throttled for attempt in attempts)
+
+
+def is_throttled(attempts: Iterable[Attempt]) -> bool:
+    """True where the upstream said, of any recipient, that we send too fast."""
+    return any(isinstance(attempt, Deferred) and attempt.throttled for attempt in attempts)
+
+
+def is_login_refused(attempts: Iterable[Attempt]) -> bool:
+    """True where the upstream refused us, not the mail: a password that is wrong or has expired, or one that it wants.
+
+    Nothing leaves before an operator mends it.
+    """
+    return any(isinstance(attempt, Deferred) and attempt.reply and _is_of_login(attempt.reply) for attempt in attempts)
+
+
+def is_sender_refused(attempts: Iterable[Attempt]) -> bool:
+    """True where the upstream's reply to MAIL refused the message: its sender, or, who knows, us."""
+    return all(
+        isinstance(attempt, Rejected) and attempt.phase is Phase.MAIL and not attempt.ours for attempt in attempts
+    )
 
 
 def next_step(
@@ -185,3 +235,7 @@ def next_step(
     if isinstance(attempt, Deferred) and attempt.of_upstream:
         return RetryAt(now)
     return RetryAt(min(now + backoff.delay(SCHEDULE, max(attempts, 1), entropy), expires_at))
+
+
+def _is_of_login(reply: UpstreamReply) -> bool:
+    return reply.code in _LOGIN_CODES or (reply.code // 100 == 5 and _LOGIN_ENHANCED.match(reply.text) is not None)

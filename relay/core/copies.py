@@ -55,3 +55,10 @@ def copy_of(plan: RewritePlan, mint: CopyMint) -> list[bytes | memoryview]:
     at = headers.first_field_at(plan.message)
     view = memoryview(head)
     return [view[:at], headers.make_field(COPY_HEADER, str(mint.copy)), view[at:], *rest]
+
+
+def marked(message: bytes, copy: CopyId) -> list[bytes | memoryview]:
+    """Return the copy that is the message as it was accepted, but for the field of the copy."""
+    at = headers.first_field_at(message)
+    view = memoryview(message)
+    return [view[:at], headers.make_field(COPY_HEADER, str(copy)), view[at:]]

@@ -11,8 +11,15 @@ The few private names that replace them are pinned in tests/seams/test_aiosmtpli
 Standards: RFC 5321 §3.3, §4.5.3.2; RFC 1870 (SIZE); RFC 6152 §3 (8BITMIME); RFC 6531 §3.1 (SMTPUTF8); RFC 3207
 (STARTTLS); RFC 4954 (AUTH); RFC 3461 §5.2.1 (DSN).
 
-Limits: commands are not pipelined. A message in 8 bits for an upstream without 8BITMIME is refused with 5.6.3: it is
-not converted.
+What an upstream offers is read anew at each connection. A copy in 8 bits for one without 8BITMIME is asked for in 7
+(`Transaction.remake`); one that is larger than its SIZE is asked for as the author wrote it, without tracking.
+
+Theory:
+    A reply that nobody asked for would be taken for the answer to the next command, and every reply after it for that
+    to the command before. What has arrived before a command is sent can only be such a reply: the connection ends.
+
+Limits: commands are not pipelined. A stray reply that arrives between two commands, and not with the reply before, is
+thrown away by the library; one that arrives after the next command was sent is taken for its reply.
 """
 
 import asyncio
@@ -43,24 +50,16 @@ from relay.core.attempt import (
     Rejected,
     Transaction,
     Unknown,
-    UpstreamReply,
-    of_reply,
 )
 from relay.core.dsnrequest import RecipientRequest
-from relay.core.reply import sanitize
 from relay.smtp.dotstuffing import wire_blocks
+from relay.smtp.fitting import Offers, fit, needs_smtputf8
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
+from relay.smtp.verdicts import condition, judge, overlong, what_happened
 
-_TEXT_CHARACTERS: Final = 400
-_NO_8BITMIME: Final = UpstreamReply(
-    554, "5.6.3 the message has 8-bit content, the upstream does not offer 8BITMIME, and content is not converted here"
-)
-_NO_SMTPUTF8: Final = UpstreamReply(
-    553, "5.6.7 an address or header of the message is not ASCII, and the upstream does not offer SMTPUTF8"
-)
 _CLOSING: Final = 421
+_SIZE_DIGITS: Final = 20  # RFC 1870 §4
 _QUIT_TIMEOUT_S: Final = 5.0
-_LOWEST, _HIGHEST = 200, 599
 
 
 class _Ended(Exception):  # noqa: N818 - the dialogue ended; that is an outcome, not an error
@@ -116,17 +115,18 @@ class Connection:
         """Try one transaction; return what came of it for each recipient. Cancelled, it is left not reusable."""
         self.is_reusable = self.was_stale = False
         self.messages += 1
-        refusal = self._refuse_unasked(transaction)
-        if refusal is not None:
+        fitted = fit(transaction, self._offers(), self._options.name)
+        if isinstance(fitted, Rejected):
             self.is_reusable = True
-            return [refusal] * len(transaction.recipients)
-        encoding = "utf-8" if _needs_smtputf8(transaction) else "ascii"
+            return [fitted] * len(transaction.recipients)
+        transaction = fitted
+        encoding = "utf-8" if needs_smtputf8(transaction) else "ascii"
         try:
             await self._mail(transaction, encoding)
         except _Ended as ended:
             return [ended.attempt] * len(transaction.recipients)
         verdicts: list[Attempt | None] = [None] * len(transaction.recipients)
-        ending: Attempt = _condition(Phase.RCPT, "the dialogue ended early")
+        ending: Attempt = condition(Phase.RCPT, "the dialogue ended early")
         try:
             for index, recipient in enumerate(transaction.recipients):
                 verdicts[index] = await self._rcpt(recipient, encoding, transaction.dsn.of(index))
@@ -159,18 +159,18 @@ class Connection:
         try:
             await self._smtp.connect(timeout=self._options.connect_timeout_s)
         except SMTPConnectResponseError as error:
-            raise _Ended(_judge(error, Phase.GREETING)) from error
+            raise _Ended(self._judge(error, Phase.GREETING)) from error
         except SMTPTimeoutError as error:
             phase = Phase.GREETING if "ready message" in error.message else Phase.CONNECT
-            raise _Ended(_condition(phase, "no connection or greeting in time")) from error
+            raise _Ended(condition(phase, "no connection or greeting in time")) from error
         except SMTPConnectError as error:
             cause = error.__cause__
             phase = Phase.TLS if isinstance(cause, ssl.SSLError) else Phase.CONNECT
             phase = Phase.GREETING if isinstance(cause, SMTPServerDisconnected) else phase
-            raise _Ended(_condition(phase, _what(cause or error))) from error
+            raise _Ended(condition(phase, what_happened(cause or error))) from error
         except (SMTPException, OSError, ValueError) as error:
             phase = Phase.GREETING if isinstance(error, SMTPResponseException) else Phase.CONNECT
-            raise _Ended(_condition(phase, _what(error))) from error
+            raise _Ended(condition(phase, what_happened(error))) from error
 
     async def _hello(self) -> None:
         try:
@@ -181,16 +181,16 @@ class Connection:
                     raise
                 await self._smtp.helo(timeout=self._options.connect_timeout_s)  # RFC 5321 §3.2: an old server
         except SMTPResponseException as error:
-            raise _Ended(_judge(error, Phase.EHLO)) from error
+            raise _Ended(self._judge(error, Phase.EHLO)) from error
         except (SMTPException, OSError) as error:
-            raise _Ended(_condition(Phase.EHLO, _what(error))) from error
+            raise _Ended(condition(Phase.EHLO, what_happened(error))) from error
 
     async def _start_tls(self) -> bool:
         if self._target.security is Security.IMPLICIT:
             return False
         if not self._smtp.supports_extension("starttls"):
             if self._target.security is Security.STARTTLS:
-                raise _Ended(_condition(Phase.TLS, "the upstream does not offer STARTTLS, which its URL demands"))
+                raise _Ended(condition(Phase.TLS, "the upstream does not offer STARTTLS, which its URL demands"))
             return False
         tls = self._tls if self._must_verify() else _unverified()
         try:
@@ -198,9 +198,9 @@ class Connection:
                 tls_context=tls, server_hostname=self._target.host, timeout=self._options.connect_timeout_s
             )
         except SMTPResponseException as error:
-            raise _Ended(_judge(error, Phase.TLS)) from error
+            raise _Ended(self._judge(error, Phase.TLS)) from error
         except (SMTPException, OSError, ValueError) as error:
-            raise _Ended(_condition(Phase.TLS, _what(error))) from error
+            raise _Ended(condition(Phase.TLS, what_happened(error))) from error
         return True
 
     async def _login(self) -> None:
@@ -208,19 +208,19 @@ class Connection:
             return
         if not self._is_encrypted() and not self._is_loopback():
             raise _Ended(
-                _condition(Phase.AUTH, "the upstream offers no STARTTLS, and the password is not sent in clear")
+                condition(Phase.AUTH, "the upstream offers no STARTTLS, and the password is not sent in clear")
             )
         offered = set(self._smtp.server_auth_methods)
         known = {"plain": self._smtp.auth_plain, "login": self._smtp.auth_login, "cram-md5": self._smtp.auth_crammd5}
         method = next((method for name, method in known.items() if name in offered), None)
         if method is None:
-            raise _Ended(_condition(Phase.AUTH, "the upstream offers no AUTH of PLAIN, LOGIN or CRAM-MD5"))
+            raise _Ended(condition(Phase.AUTH, "the upstream offers no AUTH of PLAIN, LOGIN or CRAM-MD5"))
         try:  # one method only: the library's login tries all, and a wrong password thrice locks accounts
             await method(self._options.username, self._options.password, timeout=self._options.command_timeout_s)
         except SMTPResponseException as error:
-            raise _Ended(_judge(error, Phase.AUTH)) from error
+            raise _Ended(self._judge(error, Phase.AUTH)) from error
         except (SMTPException, OSError, ValueError) as error:
-            raise _Ended(_condition(Phase.AUTH, _what(error))) from error
+            raise _Ended(condition(Phase.AUTH, what_happened(error))) from error
 
     def _must_verify(self) -> bool:
         """Encryption without a known peer is better than none, but not good enough for a password."""
@@ -237,12 +237,14 @@ class Connection:
 
     # --- one transaction ----------------------------------------------------------------------------------
 
-    def _refuse_unasked(self, transaction: Transaction) -> Rejected | None:
-        if _needs_smtputf8(transaction) and not self._smtp.supports_extension("smtputf8"):
-            return Rejected(reply=_NO_SMTPUTF8, phase=Phase.MAIL)
-        if transaction.body_8bit and not self._smtp.supports_extension("8bitmime"):
-            return Rejected(reply=_NO_8BITMIME, phase=Phase.MAIL)
-        return None
+    def _offers(self) -> Offers:
+        """Read what the last EHLO offered. A SIZE that is no number says nothing (RFC 1870 §4)."""
+        size = self._smtp.esmtp_extensions.get("size", "")
+        return Offers(
+            eight_bit=self._smtp.supports_extension("8bitmime"),
+            smtputf8=self._smtp.supports_extension("smtputf8"),
+            size_bytes=int(size) if size.isascii() and size.isdigit() and len(size) <= _SIZE_DIGITS else 0,
+        )
 
     async def _mail(self, transaction: Transaction, encoding: str) -> None:
         options = []
@@ -264,7 +266,7 @@ class Connection:
         if reply.code // 100 != 2:
             self.was_stale = reply.code == _CLOSING
             self.is_reusable = _leaves_open(reply)
-            raise _Ended(_judge(reply, Phase.MAIL))
+            raise _Ended(self._judge(reply, Phase.MAIL))
 
     async def _rcpt(self, recipient: str, encoding: str, request: RecipientRequest) -> Attempt | None:
         """Return None where the recipient is taken, else what came of it; raise where that is so for all."""
@@ -275,8 +277,8 @@ class Connection:
         if reply.code // 100 == 2:
             return None
         if not _leaves_open(reply):
-            raise _Ended(_judge(reply, Phase.RCPT))
-        return _judge(reply, Phase.RCPT)
+            raise _Ended(self._judge(reply, Phase.RCPT))
+        return self._judge(reply, Phase.RCPT)
 
     async def _data(self, transaction: Transaction) -> Attempt:
         reply = await self._command(Phase.DATA, b"DATA")
@@ -284,7 +286,7 @@ class Connection:
             return await self._transmit(self._smtp.protocol, transaction)
         if _leaves_open(reply):
             await self._reset()
-        return _judge(reply, Phase.DATA)
+        return self._judge(reply, Phase.DATA)
 
     async def _transmit(self, protocol: SMTPProtocol, transaction: Transaction) -> Attempt:
         waiter = protocol._response_waiter  # noqa: SLF001 - pinned
@@ -300,16 +302,22 @@ class Connection:
                     await asyncio.wait_for(protocol._drain_helper(), self._options.block_timeout_s)  # noqa: SLF001
             reply = await protocol.read_response(timeout=self._options.dot_timeout_s)
         except (SMTPException, OSError) as error:
+            long_reply = overlong(error, protocol)
+            if long_reply is not None:
+                return self._judge(long_reply, Phase.FINAL_DOT if is_dot_written else Phase.DATA)
             if is_dot_written:
-                return Unknown(detail=_what(error))
-            return Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=_what(error))
+                return Unknown(detail=what_happened(error))
+            return Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=what_happened(error))
         if not is_dot_written:
-            return _judge(reply, Phase.DATA)
+            return self._judge(reply, Phase.DATA)
         self.is_reusable = self._smtp.is_connected and (reply.code // 100 == 2 or _leaves_open(reply))
-        attempt = _judge(reply, Phase.FINAL_DOT)
+        attempt = self._judge(reply, Phase.FINAL_DOT)
         if isinstance(attempt, Accepted) and self._smtp.supports_extension("dsn"):
             return replace(attempt, reports=True)
         return attempt
+
+    def _judge(self, reply: SMTPResponse | SMTPResponseException, phase: Phase) -> Attempt:
+        return judge(reply, phase, self._options.provider)
 
     async def _reset(self) -> None:
         """Leave a transaction that has no data; where that fails, the connection is not used again, and that is all."""
@@ -322,24 +330,25 @@ class Connection:
     async def _command(self, phase: Phase, *words: bytes) -> SMTPResponse:
         """Return the reply. _Ended where there was none, or one that cannot be read.
 
-        Up to MAIL's reply nothing of the copy was told, so what failed is the upstream.
+        Up to MAIL's reply nothing of the copy was told, so what failed is the upstream. So is a stray reply.
         """
+        protocol = self._smtp.protocol
+        if protocol is not None and protocol._buffer:  # noqa: SLF001 - pinned
+            raise _Ended(Deferred(reply=None, phase=phase, of_upstream=True, detail="a reply came unasked"))
         try:
             return await self._smtp.execute_command(*words, timeout=self._options.command_timeout_s)
         except (SMTPException, OSError) as error:
+            long_reply = overlong(error, protocol)
+            if long_reply is not None:
+                raise _Ended(self._judge(long_reply, phase)) from error
             raise _Ended(
-                Deferred(reply=None, phase=phase, of_upstream=phase is Phase.MAIL, detail=_what(error))
+                Deferred(reply=None, phase=phase, of_upstream=phase is Phase.MAIL, detail=what_happened(error))
             ) from error
 
 
 def verifying_context(options: UpstreamOptions) -> ssl.SSLContext:
     """Return the TLS context that checks the upstream's certificate and name. Raises OSError: `tls_ca` is unusable."""
     return ssl.create_default_context(cafile=options.tls_ca)
-
-
-def _needs_smtputf8(transaction: Transaction) -> bool:
-    paths = (transaction.reverse_path, *transaction.recipients)
-    return transaction.smtputf8 or not all(path.isascii() for path in paths)
 
 
 def _parameters(**values: str) -> list[bytes]:
@@ -357,35 +366,3 @@ def _unverified() -> ssl.SSLContext:
 def _leaves_open(reply: SMTPResponse) -> bool:
     """True for a refusal after which the dialogue goes on: 4xx and 5xx, but not 421 and not what is no reply."""
     return reply.code // 100 in (4, 5) and reply.code != _CLOSING
-
-
-def _judge(reply: SMTPResponse | SMTPResponseException, phase: Phase) -> Attempt:
-    if not _LOWEST <= reply.code <= _HIGHEST:
-        return _condition(phase, "the upstream sent what is no reply")
-    return of_reply(UpstreamReply(reply.code, sanitize(reply.message, _TEXT_CHARACTERS)), phase)
-
-
-def _condition(phase: Phase, detail: str) -> Deferred:
-    of_upstream = phase not in (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.FINAL_DOT)
-    return Deferred(reply=None, phase=phase, of_upstream=of_upstream, detail=detail)
-
-
-def _what(error: BaseException) -> str:
-    """Say what happened in words that are safe in a log: the upstream's own may be in the library's exception."""
-    match error:
-        case SMTPResponseException():
-            return "the upstream sent what is no reply"
-        case ssl.SSLCertVerificationError():
-            return f"the upstream's certificate is not valid: {sanitize(error.verify_message)}"
-        case ssl.SSLError():
-            return f"TLS failed: {sanitize(error.reason or type(error).__name__)}"
-        case SMTPTimeoutError() | TimeoutError():
-            return "no answer in time"
-        case SMTPServerDisconnected() | ConnectionResetError() | BrokenPipeError():
-            return "the connection was lost"
-        case OSError() if error.strerror:
-            return sanitize(error.strerror)
-        case SMTPException():
-            return sanitize(error.message)
-        case _:
-            return sanitize(str(error) or type(error).__name__)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.core.attempt import Attempt, Transaction
+from relay.core.providers import Provider
 
 
 class Upstream(Protocol):
@@ -66,6 +67,7 @@ class UpstreamOptions:
     username: str = ""
     password: str = ""
     tls_ca: Path | None = None
+    provider: Provider = "generic"
     max_connections: int = 20
     max_messages_per_connection: int = 100
     idle_s: float = 30.0

@@ -19,7 +19,7 @@ import msgspec
 
 from relay.spool import files, layout, metrics, transitions
 from relay.spool.errors import SpoolDamagedError
-from relay.spool.lane import Lane
+from relay.spool.lanes import Lanes
 from relay.spool.layout import Row, State
 from relay.spool.queued import QueuedMessage
 from relay.spool.teller import Teller
@@ -60,13 +60,13 @@ class Desk:
         self,
         messages: Mapping[MessageId, QueuedMessage],
         *,
-        lane_of: Callable[[str], Lane],
+        lanes: Lanes,
         teller: Teller,
         clock: Callable[[], datetime],
     ) -> None:
         """Take what waits, and who acts on it."""
         self._messages = messages
-        self._lane_of = lane_of
+        self._lanes = lanes
         self._teller = teller
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -77,7 +77,7 @@ class Desk:
             known = [message for text in ids if (message := self._known(text)) is not None]
             obeyed = Obeyed()
             now_s, now_ms = asyncio.get_running_loop().time(), unix_ms(self._clock())
-            for lane in {message.upstream: self._lane_of(message.upstream) for message in known}.values():
+            for lane in self._lanes.of(known):
                 lane.withdraw(set(known))
                 if order in (Order.FLUSH, Order.RELEASE):
                     lane.circuit.hasten(now_s)
@@ -115,7 +115,7 @@ class Desk:
         finally:
             message.busy -= changes.keys()
             waiting = tuple(index for index in free if message.rows[index].state is State.WAITING)
-            self._lane_of(message.upstream).push(now_s, message, waiting)
+            self._lanes.push(message, waiting, due_s=now_s, now_s=now_s)
         for index in changes:
             if message.rows[index].state.is_untold:
                 metrics.OUTCOMES.labels("failed").inc()

@@ -24,7 +24,7 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     of `accepted.copies`; `reverse_path` is empty for the null sender. `rewrite` is None for a message that passes
     untouched: its recipients share transactions. `dsn` is what the client asked of reports, for each of `recipients`.
     `report`: it is itself a delivery report, has no events and causes no report. `dkim` names the table that signs it,
-    None where none does.
+    None where none does. `fallbacks` are the upstreams that are tried, in order, while `upstream` cannot be used.
     """
 
     accepted: Accepted
@@ -39,6 +39,7 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     dsn: DsnRequest = NO_REQUEST
     report: bool = False
     dkim: str | None = None
+    fallbacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.recipients or len(self.recipients) != len(self.accepted.copies):

@@ -19,11 +19,11 @@ from relay.spool.transitions import SUSPECT_AFTER, unix_ms
 from tracker.contract.ports import Clock
 
 
-async def begin(job: Job, clock: Clock) -> None:
-    """Mark the rows as in flight. OSError: they are not, and nothing may be sent."""
-    message, now_ms = job.message, unix_ms(clock())
+async def begin(job: Job, upstream: str, clock: Clock) -> None:
+    """Mark the rows as in flight to an upstream. OSError: they are not, and nothing may be sent."""
+    message, now_ms, place = job.message, unix_ms(clock()), job.message.upstreams.index(upstream)
     rows = {
-        index: transitions.begun(message.rows[index], now_ms=now_ms, announced=message.is_journalled)
+        index: transitions.begun(message.rows[index], now_ms=now_ms, announced=message.is_journalled, upstream=place)
         for index in job.indexes
     }
     await message.spool.mark(message.id, rows, durable=False)

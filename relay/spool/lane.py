@@ -1,14 +1,21 @@
-"""The queue of one upstream: jobs by when they are due, first come first served, and how many may run."""
+"""The queue of one upstream: jobs by when they are due, first come first served, how many may run, and how fast."""
 
 import asyncio
 import heapq
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
+from typing import Final
 
+from relay.core.providers import Provider
 from relay.spool.circuit import Circuit
 from relay.spool.queued import QueuedMessage
+from relay.spool.rate import Rate
+from relay.spool.refusals import Refusals
+
+_AT_ONCE: Final = 3
+_LONGEST_AGAIN_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +24,20 @@ class UpstreamLimits:
 
     max_connections: int = 20
     max_recipients: int = 50
+    max_rate_per_s: float | None = None
+    provider: Provider = "generic"
     final: bool = False
     host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Rows of one message that share a transaction."""
+    """Rows of one message that share a transaction; `throttled` is how often in a row they were sent too fast."""
 
     message: QueuedMessage
     indexes: tuple[int, ...]
+    due_s: float
+    throttled: int = 0
 
 
 @dataclass(slots=True)
@@ -36,22 +47,44 @@ class Lane:
     name: str
     limits: UpstreamLimits | None
     circuit: Circuit = field(default_factory=Circuit)
+    refusals: Refusals = field(default_factory=Refusals)
+    rate: Rate = field(init=False)
     running: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _jobs: list[tuple[float, int, Job]] = field(default_factory=list)
     _order: "count[int]" = field(default_factory=count)
 
-    def push(self, due_s: float, message: QueuedMessage, indexes: tuple[int, ...]) -> None:
+    def __post_init__(self) -> None:
+        """Take the pace from the limits."""
+        self.rate = Rate(max_per_s=self.limits.max_rate_per_s if self.limits else None)
+
+    @property
+    def is_empty(self) -> bool:
+        """True where nothing waits, however much runs."""
+        return not self._jobs
+
+    def push(self, due_s: float, message: QueuedMessage, indexes: tuple[int, ...], *, throttled: int = 0) -> None:
         """Add rows, in as few jobs as the upstream's limit of recipients allows."""
-        for job in self.jobs(message, indexes):
+        for job in self.jobs(message, indexes, due_s=due_s, throttled=throttled):
             heapq.heappush(self._jobs, (due_s, next(self._order), job))
         self.wake.set()
 
-    def jobs(self, message: QueuedMessage, indexes: tuple[int, ...]) -> list[Job]:
+    def jobs(
+        self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float = 0.0, throttled: int = 0
+    ) -> list[Job]:
         """Return the jobs that rows make, without adding them."""
         limits = self.limits or UpstreamLimits()
         size = limits.max_recipients if message.is_untouched else 1
-        return [Job(message, indexes[start : start + size]) for start in range(0, len(indexes), size)]
+        return [Job(message, indexes[start : start + size], due_s, throttled) for start in range(0, len(indexes), size)]
+
+    def push_throttled(self, job: Job, indexes: tuple[int, ...], now_s: float) -> None:
+        """Put rows back that were sent too fast: to the front, where they wait for the pace alone.
+
+        One that is throttled time and again waits for itself, up to a minute: others must not wait behind it.
+        """
+        again = job.throttled + 1
+        due_s = job.due_s if again <= _AT_ONCE else now_s + min(2.0 ** (again - _AT_ONCE), _LONGEST_AGAIN_S)
+        self.push(due_s, job.message, indexes, throttled=again)
 
     def pop(self) -> Job:
         """Take the job that was due first."""
@@ -68,16 +101,18 @@ class Lane:
         circuit_s = self.circuit.wait_s(now_s)
         if not self._jobs or circuit_s is None or self.running >= limits.max_connections:
             return None
-        return max(0.0, self._jobs[0][0] - now_s, circuit_s)
+        return max(0.0, self._jobs[0][0] - now_s, circuit_s, self.rate.wait_s(now_s))
+
+    def take(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        """Take the jobs that are wanted elsewhere."""
+        taken = [job for _, _, job in self._jobs if wanted(job)]
+        if taken:
+            self._jobs = [item for item in self._jobs if not wanted(item[2])]
+            heapq.heapify(self._jobs)
+        return taken
 
     def take_expired(self, now_s: float, *, retry_for: timedelta, report_retry_for: timedelta) -> list[Job]:
         """Take the jobs of messages that have waited for their lifetime."""
-
-        def is_expired(job: Job) -> bool:
-            return job.message.age(now_s) >= (report_retry_for if job.message.is_report else retry_for)
-
-        expired = [job for _, _, job in self._jobs if is_expired(job)]
-        if expired:
-            self._jobs = [item for item in self._jobs if not is_expired(item[2])]
-            heapq.heapify(self._jobs)
-        return expired
+        return self.take(
+            lambda job: job.message.age(now_s) >= (report_retry_for if job.message.is_report else retry_for)
+        )

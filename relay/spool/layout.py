@@ -23,7 +23,8 @@ All numbers are big-endian and unsigned. A file is one message:
                    "H" held back until an operator releases it
          1      1  phase of the last outcome: its place in `relay.core.attempt.Phase`, from 1; 0 for none
          2      2  attempts that count
-         4      1  delays told (DeliveryDelay events)
+         4      1  lower four bits: delays told (DeliveryDelay events); upper four: the upstream of the last attempt, by
+                   its place in the envelope's list, from 0
          5      1  flags: 1 a failed copy was given up at the end of its lifetime, 2 no report is made of its failure,
                    4 the journal has the message's acceptance, 8 the upstream that took a copy reports on it,
                    as it offers DSN; the upper four bits: crashes with the row in flight, one after the other
@@ -67,6 +68,7 @@ _CRC: Final = struct.Struct(">I")
 _ROW: Final = struct.Struct(">cBHBBHQQH226s")
 _PHASES: Final = tuple(Phase)
 _MAX_U16: Final = 0xFFFF
+_MAX_U4: Final = 0xF
 _EXPIRED, _UNREPORTED, _ANNOUNCED, _UPSTREAM_REPORTS = 1, 2, 4, 8
 _CRASHES_SHIFT, _MAX_CRASHES = 4, 15
 
@@ -102,6 +104,7 @@ class State(StrEnum):
 class Row:
     """A recipient's row. `text` is sanitised by whoever makes it; times are Unix milliseconds.
 
+    `upstream` is the place of the last attempt's upstream in the list of the envelope: 0 for the first.
     `upstream_reports`: whoever took the copy offers DSN, so that it reports the delivery, not we.
     `crashes`: how often in a row the process ended without a word while the copy was in flight. `unreported`: its
     failure makes an event, but no report. `announced`: the journal is known to have the acceptance of the message.
@@ -111,6 +114,7 @@ class Row:
     phase: Phase | None = None
     attempts: int = 0
     delays_told: int = 0
+    upstream: int = 0
     expired: bool = False
     upstream_reports: bool = False
     unreported: bool = False
@@ -230,7 +234,7 @@ def pack_row(row: Row) -> bytes:
         row.state.encode(),
         _PHASES.index(row.phase) + 1 if row.phase else 0,
         min(row.attempts, _MAX_U16),
-        min(row.delays_told, 0xFF),
+        min(row.delays_told, _MAX_U4) | min(row.upstream, _MAX_U4) << 4,
         flags | min(row.crashes, _MAX_CRASHES) << _CRASHES_SHIFT,
         row.code if 0 < row.code <= _MAX_U16 else 0,
         max(row.next_ms, 0),
@@ -247,13 +251,14 @@ def unpack_row(raw: bytes) -> Row:
         return _FRESH_ROW  # one object for all that wait for their first attempt
     if len(raw) != ROW_BYTES or zlib.crc32(raw[:-4]) != _CRC.unpack_from(raw, ROW_BYTES - 4)[0]:
         return Row()
-    state, phase, attempts, delays_told, flags, code, next_ms, changed_ms, length, text = _ROW.unpack_from(raw)
+    state, phase, attempts, delays, flags, code, next_ms, changed_ms, length, text = _ROW.unpack_from(raw)
     try:
         return Row(
             state=State(state.decode("latin-1")),
             phase=_PHASES[phase - 1] if 0 < phase <= len(_PHASES) else None,
             attempts=attempts,
-            delays_told=delays_told,
+            delays_told=delays & _MAX_U4,
+            upstream=delays >> 4,
             expired=bool(flags & _EXPIRED),
             upstream_reports=bool(flags & _UPSTREAM_REPORTS),
             unreported=bool(flags & _UNREPORTED),

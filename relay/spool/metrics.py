@@ -23,3 +23,15 @@ DOUBLE_BOUNCES: Final = Counter("mailwake_double_bounces_total", "Delivery repor
 CIRCUIT_OPEN: Final = Gauge(
     "mailwake_upstream_circuit_open", "1 while an upstream is only probed", ["upstream"], multiprocess_mode="livemax"
 )
+THROTTLED: Final = Counter(
+    "mailwake_upstream_throttled_total", "Replies of an upstream that said: slower", ["upstream"]
+)
+RATE: Final = Gauge(
+    "mailwake_upstream_rate_per_second",
+    "How many transactions a second an upstream gets at most; 0 where nothing limits it",
+    ["upstream"],
+    multiprocess_mode="livesum",
+)
+LOGIN_REFUSED: Final = Counter(
+    "mailwake_upstream_login_refused_total", "Times that an upstream refused our login, or wanted one", ["upstream"]
+)

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from relay.core import providers
 from relay.core.attempt import Phase
+from relay.core.providers import Provider
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool, Spooled
 from relay.spool.layout import Row, State
@@ -33,14 +35,14 @@ class QueuedMessage:
 
     __slots__ = (
         "_copies", "_loading", "_users", "accepted_at", "born_s", "busy", "id", "is_announced", "is_journalled",
-        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "upstream",
+        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "upstreams",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
         """Take what is needed of the entry; it is not kept."""
         self.spool = spool
         self.id: MessageId = entry.id
-        self.upstream = entry.upstream
+        self.upstreams = (entry.upstream, *entry.fallbacks)
         self.is_report = entry.report
         self.is_success_wanted = any(request.wants_success for request in entry.dsn.recipients)
         self.is_untouched = entry.rewrite is None
@@ -58,6 +60,11 @@ class QueuedMessage:
     def copy(self, index: int) -> CopyId:
         """Return the copy id of a row."""
         return CopyId(self.id, self._copies[index * COPY_SUFFIX_BYTES : (index + 1) * COPY_SUFFIX_BYTES])
+
+    def upstream(self, index: int) -> str:
+        """Return the upstream that a row's last attempt was made at, or the first that it will be."""
+        position = self.rows[index].upstream
+        return self.upstreams[position if position < len(self.upstreams) else 0]
 
     def age(self, now_s: float) -> timedelta:
         """Return how long the message has waited."""
@@ -87,7 +94,7 @@ class QueuedMessage:
                 self._loading = None
 
 
-def outcome_event(message: QueuedMessage, index: int, *, final: bool) -> Delivery | Bounce:
+def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: Provider) -> Delivery | Bounce:
     """Return the event of a row in D or F: from the row alone, so that it is the same after a crash."""
     row, copy = message.rows[index], message.copy(index)
     at = _EPOCH + timedelta(milliseconds=row.changed_ms)
@@ -97,16 +104,17 @@ def outcome_event(message: QueuedMessage, index: int, *, final: bool) -> Deliver
             event=EventId.of_outcome(copy, "delivery"),
             copy=copy,
             at=at,
-            upstream=message.upstream,
+            upstream=message.upstream(index),
             reply=reply,
             final=final,
             attempts=row.attempts,
+            upstream_message_id=providers.message_id(row.text, provider),
         )
     return Bounce(
         event=EventId.of_outcome(copy, "bounce"),
         copy=copy,
         at=at,
-        upstream=message.upstream,
+        upstream=message.upstream(index),
         phase=row.phase or Phase.CONNECT,
         reply=reply,
         expired=row.expired,
@@ -123,7 +131,7 @@ def delay_event(message: QueuedMessage, index: int, *, age: timedelta, expires_a
         event=EventId.of_outcome(copy, f"delivery_delay:{row.delays_told + 1}"),
         copy=copy,
         at=_EPOCH + timedelta(milliseconds=row.changed_ms),
-        upstream=message.upstream,
+        upstream=message.upstream(index),
         phase=row.phase or Phase.CONNECT,
         reply=str(row.reply or ""),
         expires_at=expires_at,

@@ -70,7 +70,7 @@ class Reporter:
             async with message.opened() as spooled:
                 action = dsn.due_action(
                     failed=failed,
-                    final=self._limits_of(message.upstream).final,
+                    final=self._limits_of(message.upstream(index)).final,
                     upstream_reports=row.upstream_reports,
                     request=spooled.entry.dsn.of(index),
                 )
@@ -97,7 +97,7 @@ class Reporter:
             detail=row.text,
             expired=row.expired,
             action=action,
-            upstream_host=self._limits_of(message.upstream).host,
+            upstream_host=self._limits_of(message.upstream(index)).host,
             dsn_sender=self._options.sender,
             message_request=entry.dsn,
             request=entry.dsn.of(index),
@@ -110,7 +110,7 @@ class Reporter:
             if surplus == 1:  # once an hour and address: the log must not become the flood
                 _LOG.warning("reports_capped", per_hour=self._options.per_hour, sender=facts.sender)
             return None
-        entry = self._entry(facts, message.upstream, report)
+        entry = self._entry(facts, message.upstreams, report)
         try:
             await message.spool.put(entry, report)
         except OSError:
@@ -119,7 +119,7 @@ class Reporter:
         metrics.REPORTS.labels(facts.action.value).inc()
         return entry
 
-    def _entry(self, facts: dsn.ReportFacts, upstream: str, report: bytes) -> SpoolEntry:
+    def _entry(self, facts: dsn.ReportFacts, upstreams: tuple[str, ...], report: bytes) -> SpoolEntry:
         message = dsn.report_id(facts.copy)
         suffix = hashlib.sha256(message.raw).digest()[:COPY_SUFFIX_BYTES]
         recipient = CopyFacts(copy=CopyId(message, suffix), recipient=facts.sender, opens=False, clicks=False)
@@ -131,14 +131,15 @@ class Reporter:
             caller="",
             from_domain=facts.hostname,
             configuration_set=None,
-            upstream=upstream,
+            upstream=upstreams[0],
             size_bytes=len(report),
         )
         return SpoolEntry(
             accepted=Accepted(facts=about, copies=(recipient,)),
             reverse_path=self._options.sender,
             recipients=(facts.sender,),
-            upstream=upstream,
+            upstream=upstreams[0],
+            fallbacks=upstreams[1:],
             body_8bit=not report.isascii(),
             smtputf8=not facts.sender.isascii(),
             dsn=NO_REPORT_OF_A_REPORT,

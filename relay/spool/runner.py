@@ -21,17 +21,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, Deferred, Phase, Transaction, Unknown, is_of_upstream
+from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown
 from relay.spool import inflight, metrics, transitions
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
 from relay.spool.files import Spool, Spooled
 from relay.spool.lane import Job, Lane, UpstreamLimits
+from relay.spool.lanes import Lanes, about_us
 from relay.spool.layout import Row, State
 from relay.spool.marks import Marks
 from relay.spool.queued import QueuedMessage, delay_event
@@ -49,7 +51,7 @@ _LAST_WORDS_S: Final = 1.0
 _OPEN: Final = (State.WAITING, State.IN_FLIGHT)
 
 Send = Callable[[str, Transaction], Awaitable[list[Attempt]]]
-CopyOf = Callable[[SpoolEntry, bytes, int], Sequence[bytes | memoryview]]
+CopyOf = Callable[[SpoolEntry, bytes, int, CopyForm], Sequence[bytes | memoryview] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +80,21 @@ class Runner:
     ) -> None:
         """Take the slots (opened; the first is the one that new mail goes to) and all that belongs to others."""
         self._spools = spools
-        self._upstreams = upstreams
         self._send = send
         self._copy_of = copy_of
         self._sink = sink
         self._options = options
         self._clock = clock
         self._entropy = entropy
-        self._lanes: dict[str, Lane] = {}
+        self._lanes = Lanes(upstreams, on_new=self._on_lane, fraction=self._fraction)
         self._messages: dict[MessageId, QueuedMessage] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempts: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._stopped = asyncio.Event()
         self._is_draining = False
-        self._marks = Marks(self._wake_all)
-        self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._wake_all)
+        self._marks = Marks(self._lanes.wake)
+        self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._lanes.wake)
 
         def limits_of(name: str) -> UpstreamLimits:
             return upstreams.get(name, UpstreamLimits())
@@ -105,7 +106,7 @@ class Runner:
             limits_of=limits_of,
             reporter=Reporter(options.reports, limits_of),
         )
-        self._desk = Desk(self._messages, lane_of=self._lane, teller=self._teller, clock=clock)
+        self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
         self._is_taken_up = False
 
     @property
@@ -117,8 +118,8 @@ class Runner:
         """Take up what is in the spool, then deliver until drained or cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for lane in self._lanes.values():
-                self._spawn(self._serve(lane))
+            for lane in self._lanes:
+                self._on_lane(lane)
             self._spawn(self._suspects.run(self._may_start))
             for spool in self._spools:
                 await self._take_up(spool)
@@ -144,7 +145,7 @@ class Runner:
         What is still in flight after `timeout_s` is cut and sent again after the start.
         """
         self._is_draining = True
-        self._wake_all()
+        self._lanes.stop()
         if self._attempts:
             _, late = await asyncio.wait(self._attempts, timeout=timeout_s)
             for task in late:
@@ -166,7 +167,7 @@ class Runner:
         message = QueuedMessage(spool, entry, (Row(),) * len(entry.recipients), born_s=now_s)
         self._messages[message.id] = message
         self._teller.announce(message, entry.accepted)
-        self._lane(message.upstream).push(now_s, message, tuple(range(len(message.rows))))
+        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s)
 
     def _forget(self, message: QueuedMessage) -> None:
         self._messages.pop(message.id, None)
@@ -183,23 +184,19 @@ class Runner:
         self._messages[message.id] = message
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lane(message.upstream)
+        lane = self._lanes.choose(message, now_s)
         message.busy |= set(resumed.suspects)
         for job in lane.jobs(message, tuple(resumed.suspects)):
             self._suspects.add(lane, job)
-        lane.push(now_s, message, tuple(resumed.cut))
+        self._lanes.push(message, tuple(resumed.cut), due_s=now_s, now_s=now_s)
         for wait_s, indexes in resumed.due.items():
-            lane.push(now_s + wait_s, message, tuple(indexes))
+            self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
 
     # --- choosing -----------------------------------------------------------------------------------------
 
-    def _lane(self, name: str) -> Lane:
-        lane = self._lanes.get(name)
-        if lane is None:
-            self._lanes[name] = lane = Lane(name, self._upstreams.get(name))
-            if self._group is not None:
-                self._spawn(self._serve(lane))
-        return lane
+    def _on_lane(self, lane: Lane) -> None:
+        if self._group is not None:  # else `run` does it
+            self._spawn(self._serve(lane))
 
     async def _serve(self, lane: Lane) -> None:
         while not self._is_draining:
@@ -219,6 +216,7 @@ class Runner:
         return not (self._is_draining or self._marks.are_failing or self._suspects.are_tried)
 
     def _start(self, lane: Lane, job: Job) -> asyncio.Task[None]:
+        lane.rate.take(self._now_s())
         lane.running += 1
         job.message.busy |= set(job.indexes)
         attempt = self._spawn(self._attempt(lane, job, probe=lane.circuit.begin()))
@@ -243,10 +241,16 @@ class Runner:
         message = job.message
         try:
             async with message.opened() as spooled:
-                await inflight.begin(job, self._clock)
+                sender = spooled.entry.reverse_path
+                await inflight.begin(job, lane.name, self._clock)
                 work = self._carry_out(lane, job, spooled)
                 attempts = await inflight.watched(job, work, self._suspects, self._clock)
-            self._learn(lane, attempts, probe=probe)
+            now_s = self._now_s()
+            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=now_s, probe=probe)
+            if undecided:
+                lane.circuit.ended(probe=probe)
+                probe = False
+                attempts = await self._decided(lane, attempts)
             await self._record(lane, job, attempts)
         except SpoolDamagedError as error:
             with suppress(FileNotFoundError):
@@ -260,12 +264,26 @@ class Runner:
             # stops.
             _LOG.exception("attempt_failed", message_ref=str(message.id))
             open_rows = [index for index in job.indexes if message.rows[index].state in _OPEN]
-            lane.push(self._now_s() + _AGAIN_AFTER_ERROR_S, message, tuple(open_rows))
+            now_s = self._now_s()
+            self._lanes.push(message, tuple(open_rows), due_s=now_s + _AGAIN_AFTER_ERROR_S, now_s=now_s)
         finally:
             lane.circuit.ended(probe=probe)
             lane.running -= 1
             message.busy -= set(job.indexes)
             lane.wake.set()
+
+    async def _decided(self, lane: Lane, attempts: list[Attempt]) -> list[Attempt]:
+        """Wait until it is known what a refused sender means; meanwhile others may have the connection."""
+        lane.running -= 1
+        lane.wake.set()
+        try:
+            if await lane.refusals.verdict():
+                attempts = about_us(attempts)
+                if not self._is_draining:
+                    self._lanes.failed(lane, attempts, now_s=self._now_s())
+        finally:
+            lane.running += 1
+        return attempts
 
     async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
         entry, count = spooled.entry, len(job.indexes)
@@ -277,10 +295,11 @@ class Runner:
                 reverse_path=entry.reverse_path,
                 recipients=tuple(entry.recipients[index] for index in job.indexes),
                 copies=tuple(job.message.copy(index) for index in job.indexes),
-                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0])),
+                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0], CopyForm(upstream=lane.name)) or ()),
                 body_8bit=entry.body_8bit,
                 smtputf8=entry.smtputf8,
                 dsn=entry.dsn.only(job.indexes),
+                remake=partial(self._remake, lane.name, spooled, job.indexes[0]),
             )
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))
@@ -292,18 +311,12 @@ class Runner:
             _LOG.exception("sending_failed", upstream=lane.name)
             return [Unknown(detail="a fault of ours ended the attempt")] * count
 
-    def _learn(self, lane: Lane, attempts: list[Attempt], *, probe: bool) -> None:
-        was_open = lane.circuit.is_open
-        if is_of_upstream(attempts):
-            lane.circuit.failed(self._now_s(), probe=probe, entropy=self._fraction())
-        else:
-            lane.circuit.succeeded()
-        if lane.circuit.is_open != was_open:
-            metrics.CIRCUIT_OPEN.labels(lane.name).set(lane.circuit.is_open)
-            if was_open:
-                _LOG.info("upstream_recovered", upstream=lane.name)
-            else:
-                _LOG.error("upstream_troubled", upstream=lane.name, detail=_detail(attempts))
+    def _remake(
+        self, upstream: str, spooled: Spooled, index: int, *, seven_bit: bool, original: bool
+    ) -> tuple[bytes | memoryview, ...] | None:
+        form = CopyForm(upstream=upstream, seven_bit=seven_bit, original=original)
+        copy = self._copy_of(spooled.entry, spooled.message, index, form)
+        return None if copy is None else tuple(copy)
 
     async def _record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
         message = job.message
@@ -311,6 +324,7 @@ class Runner:
         now_s, now_ms, fraction = self._now_s(), unix_ms(self._clock()), self._fraction()
         age = message.age(now_s)
         due: dict[float, list[int]] = {}
+        throttled: list[int] = []
         for index, attempt in zip(job.indexes, attempts, strict=True):
             metrics.ATTEMPTS.labels(transitions.name_of(attempt)).inc()
             if isinstance(attempt, Unknown):
@@ -330,14 +344,18 @@ class Runner:
             message.update({index: row})
             if wait_s is None:
                 continue
+            if isinstance(attempt, Deferred) and attempt.throttled:
+                throttled.append(index)
+                continue
             due.setdefault(wait_s, []).append(index)
             event = delay_event(message, index, age=age, expires_at=message.accepted_at + retry_for)
             if event is not None and transitions.counts(attempt):
                 self._teller.tell_delay(message, index, event)
         await self._persist(job)
         self._tell_ends(job)
+        lane.push_throttled(job, tuple(throttled), now_s)
         for wait_s, indexes in due.items():
-            lane.push(now_s + wait_s, message, tuple(indexes))
+            self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
 
     def _tell_ends(self, job: Job) -> None:
         for index in job.indexes:
@@ -348,10 +366,6 @@ class Runner:
 
     async def _persist(self, job: Job) -> None:
         await self._marks.persist(job.message, {index: job.message.rows[index] for index in job.indexes})
-
-    def _wake_all(self) -> None:
-        for lane in self._lanes.values():
-            lane.wake.set()
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
         if self._group is None:
@@ -366,7 +380,3 @@ class Runner:
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _detail(attempts: list[Attempt]) -> str:
-    return next((attempt.detail for attempt in attempts if isinstance(attempt, Deferred)), "")

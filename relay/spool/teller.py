@@ -139,7 +139,8 @@ class Teller:
                 raise result
 
     def _outcome(self, item: _Untold) -> Delivery | Bounce:
-        return outcome_event(item.message, item.index, final=self._limits_of(item.message.upstream).final)
+        limits = self._limits_of(item.message.upstream(item.index))
+        return outcome_event(item.message, item.index, final=limits.final, provider=limits.provider)
 
     async def _accepted(self, message: QueuedMessage) -> list[Accepted]:
         try:

@@ -49,14 +49,18 @@ HELD_AFTER: Final = 3
 CRASHED: Final = "the process ended three times while this copy was on its way, the last time alone"
 
 
-def begun(row: Row, *, now_ms: int, announced: bool) -> Row:
-    """Return the row of a copy that is about to be sent; `announced`: the journal has its message's acceptance."""
+def begun(row: Row, *, now_ms: int, announced: bool, upstream: int = 0) -> Row:
+    """Return the row of a copy that is about to be sent to the upstream at that place of its list.
+
+    `announced`: the journal has its message's acceptance.
+    """
     return replace(
         row,
         state=State.IN_FLIGHT,
         attempts=row.attempts + 1,
         changed_ms=now_ms,
         announced=row.announced or announced,
+        upstream=upstream,
     )
 
 
@@ -152,7 +156,7 @@ def name_of(attempt: Attempt) -> str:
         case Rejected():
             return "rejected"
         case Deferred():
-            return "upstream" if attempt.of_upstream else "deferred"
+            return "throttled" if attempt.throttled else "upstream" if attempt.of_upstream else "deferred"
         case Unknown():
             return "unknown"
         case _:

@@ -60,7 +60,7 @@ async def relay(target: Target, directory: Path) -> AsyncIterator[tuple[Spool, R
         spools=[spool],
         upstreams={"default": UpstreamLimits(max_connections=4, final=isinstance(target, MaildirTarget))},
         send=lambda _, transaction: upstream.send(transaction),
-        copy_of=lambda entry, message, index: [memoryview(message)],
+        copy_of=lambda entry, message, index, form: [memoryview(message)],
         sink=journal,
         options=RunnerOptions(reports=ReportOptions(hostname="relay.example.com")),
         clock=lambda: datetime.now(UTC),

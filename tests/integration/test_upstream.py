@@ -163,7 +163,7 @@ async def test_silence_after_the_dot_is_unknown() -> None:
 
 async def test_a_reply_before_the_dot_ends_the_data() -> None:
     """A server that refuses a message half-way must not get its rest as commands, and is not waited for."""
-    async with Script(replies={"early": "552 5.3.4 too big"}) as server:
+    async with Script(replies={"early": "552 5.3.4 too big"}, extensions=()) as server:
         attempts = await send(server, transaction(data=MESSAGE * 200_000))
 
     assert attempts == [Rejected(reply=UpstreamReply(552, "5.3.4 too big"), phase=Phase.DATA)]

@@ -92,7 +92,7 @@ class World:
             spools=[self.spool],
             upstreams={"default": self.limits},
             send=self.send,
-            copy_of=lambda entry, message, index: [b"X-Copy: %d\r\n" % index, message],
+            copy_of=lambda entry, message, index, form: [b"X-Copy: %d\r\n" % index, message],
             sink=self,
             options=self.options,
             clock=now,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from relay.core.attempt import CopyForm
 from relay.core.prepare import BARE_LINE_END, LOOP, NUL, Site
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
@@ -47,7 +48,10 @@ class _Relay:
 
     def copies(self) -> list[bytes]:
         ((entry, message),) = self.kept
-        return [b"".join(self.pipeline.copy_of(entry, message, row)) for row in range(len(entry.recipients))]
+        return [
+            b"".join(self.pipeline.copy_of(entry, message, row, CopyForm(upstream="default")) or ())
+            for row in range(len(entry.recipients))
+        ]
 
 
 def _tokens(copy: bytes, purpose: Purpose) -> list[str]:

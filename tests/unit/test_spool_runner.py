@@ -135,7 +135,7 @@ async def test_mail_expires_while_the_circuit_is_open(world: World) -> None:
     for number in range(1, 4):
         await world.leave(make_entry(number, at=at, reverse_path=""))
     runner = world.runner()
-    lane = runner._lane("default")
+    lane = runner._lanes._lane("default")
     lane.circuit.failed(0.0, probe=False, entropy=0.0)  # long ago: a probe is due at once
     task = asyncio.create_task(runner.run())
     await world.until_empty()

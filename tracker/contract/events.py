@@ -103,7 +103,10 @@ class Accepted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="accepte
 
 
 class Delivery(Struct, frozen=True, kw_only=True, tag_field="kind", tag="delivery"):
-    """The upstream took a copy. `final`: it is the recipients' own server; else the copy is only handed over."""
+    """The upstream took a copy. `final`: it is the recipients' own server; else the copy is only handed over.
+
+    `upstream_message_id` is the upstream's own id of it, empty where its reply told none.
+    """
 
     event: EventId
     copy: CopyId
@@ -112,6 +115,7 @@ class Delivery(Struct, frozen=True, kw_only=True, tag_field="kind", tag="deliver
     reply: str
     final: bool
     attempts: int = 1
+    upstream_message_id: str = ""
 
 
 class DeliveryDelay(Struct, frozen=True, kw_only=True, tag_field="kind", tag="delivery_delay"):

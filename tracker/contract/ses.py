@@ -144,7 +144,7 @@ def _body(event: CopyEvent, about: About, hostname: str) -> tuple[dict[str, Any]
         case Delivery():
             return _delivery(event, about, hostname), {
                 "upstream": event.upstream,
-                "upstreamMessageId": _upstream_message_id(event.reply),
+                "upstreamMessageId": event.upstream_message_id or _upstream_message_id(event.reply),
                 "final": event.final,
             }
         case DeliveryDelay():
@@ -326,7 +326,7 @@ def _time(moment: datetime) -> str:
 
 
 def _upstream_message_id(reply: str) -> str | None:
-    """Find the upstream's own id in its 250; there is no standard for where it stands."""
+    """Find the upstream's own id in its 250, for records that do not have it; no standard says where it stands."""
     match = _QUEUED_AS.search(reply)
     return match.group(1) if match is not None else None
 

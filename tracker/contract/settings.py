@@ -16,13 +16,17 @@ OnSigned = Literal["skip", "resign"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigurationSet:
-    """How the mail of a set is tracked, where it goes, who is told, and who signs it (`dkim`, a name)."""
+    """How the mail of a set is tracked, where it goes, who is told, and who signs it (`dkim`, a name).
+
+    `fallbacks` are the upstreams that are tried, in order, while `upstream` cannot be used.
+    """
 
     name: str
     open_tracking: bool = True
     html_links: bool = True
     text_links: bool = True
     upstream: str = "default"
+    fallbacks: tuple[str, ...] = ()
     destinations: tuple[str, ...] = ()
     skip_hosts: tuple[str, ...] = ()
     skip_url_text: bool = False

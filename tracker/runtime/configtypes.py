@@ -66,6 +66,10 @@ def _duration(value: object) -> timedelta:
     return value if isinstance(value, timedelta) else units.parse_duration(_text(value))
 
 
+def _rate(value: object) -> float:
+    return value if isinstance(value, float) else units.parse_rate(_text(value))
+
+
 def _path(value: object, info: ValidationInfo) -> Path:
     return resolve(str(value) if isinstance(value, Path) else _text(value), info)
 
@@ -95,6 +99,7 @@ def _schema(example: str) -> WithJsonSchema:
 
 Size = Annotated[int, PlainValidator(_size), PlainSerializer(units.format_size), _schema("25MiB")]
 Duration = Annotated[timedelta, PlainValidator(_duration), PlainSerializer(units.format_duration), _schema("15m")]
+Rate = Annotated[float, PlainValidator(_rate), PlainSerializer(units.format_rate), _schema("100/s")]
 FilePath = Annotated[Path, PlainValidator(_path), PlainSerializer(str), _schema("var/spool")]
 Listen = Annotated[ListenAddress, PlainValidator(_listen), PlainSerializer(str), _schema("127.0.0.1:2525")]
 NetworkField = Annotated[Network, PlainValidator(_network), PlainSerializer(str), _schema("10.0.0.0/8")]

@@ -1,6 +1,7 @@
-"""Sizes, times and addresses as an operator writes them in the configuration file: text in, value out, and back.
+"""Sizes, times, rates and addresses as an operator writes them in the configuration file: text in, value out, and back.
 
-Owns the spellings `"25MiB"`, `"15m"` and `"127.0.0.1:2525"`. Does not own which key has which: that is the models'.
+Owns the spellings `"25MiB"`, `"15m"`, `"100/s"` and `"127.0.0.1:2525"`. Does not own which key has which: that is the
+models'.
 """
 
 import ipaddress
@@ -18,6 +19,8 @@ _TIME_UNITS: Final = {
     "d": timedelta(days=1),
     "y": timedelta(days=365),
 }
+_RATE: Final = re.compile(r"(\d{1,9})\s*/\s*([smh])")
+_RATE_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _MAX_PORT: Final = 0xFFFF
 # Python's is_private also covers documentation ranges and changes between releases; these are the networks that a
 # stranger on the net cannot send from.
@@ -121,6 +124,20 @@ def format_duration(duration: timedelta) -> str:
         if seconds and seconds % factor == 0:
             return f"{seconds // factor}{unit}"
     return f"{seconds}s"
+
+
+def parse_rate(text: str) -> float:
+    """Parse `"100/s"`, `"600/m"` or `"5000/h"` into a number a second. UnfitError: another spelling, or none at all."""
+    match = _RATE.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise UnfitError(f"{text!r} is no rate", 'write it like "100/s": s, m or h')
+    return int(match[1]) / _RATE_UNITS[match[2]]
+
+
+def format_rate(per_s: float) -> str:
+    """Write a rate in the largest unit in which it is a whole number: 10.0 gives `"10/s"`, 0.5 `"30/m"`."""
+    unit = next((unit for unit, factor in _RATE_UNITS.items() if (per_s * factor).is_integer()), "h")
+    return f"{round(per_s * _RATE_UNITS[unit])}/{unit}"
 
 
 def parse_network(text: str) -> Network:
