@@ -4,9 +4,10 @@
       1  prepare   line ends, loop check, control headers, policy, Received, plan: pure (relay/core/prepare.py)
       2  record    ids drawn, the facts of every later event gathered
       3  put       one spool file, fsynced, renamed, its folder fsynced        failure: 451, nothing is kept
+                   too late for the client (accept_deadline): 451, and the message is taken out again
       4  queue     the runner is told; it journals the acceptance, makes the copies and sends them
       5  verify    a share of rewritten mail is offered to the witness, who looks at it later (relay/verification)
-      6  250       only now
+      6  250       only now; or, where a verdict is waited for (inline_wait), the upstream's refusal of all recipients
 
     the runner, once for each copy and attempt
       7  copy_of   tokens sealed, slices put together (relay/core/copies.py); the fields that the upstream wants
@@ -19,13 +20,14 @@ Does not talk SMTP, does not touch a disk, does not know an upstream or the witn
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from relay.core import dkim, downgrade, outgoing, reply
 from relay.core import plan as plans
-from relay.core.attempt import CopyForm
+from relay.core.attempt import CopyForm, UpstreamReply
 from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
 from relay.core.facts import facts_of
@@ -57,19 +59,24 @@ Verify = Callable[[MessageId, int, Callable[[], Question]], None]
 class Ports:
     """What the pipeline asks of the world.
 
-    `put` returns when the message is safe, else raises OSError. `signers` are those of the tables `[dkim.NAME]`.
-    `verify` is None where no mail is verified. `fields` are those that an upstream wants on what leaves.
+    `put` returns when the message is safe, else raises OSError; `take_out` undoes it. `verdict` is None, or queues as
+    `queue` does and returns the upstream's refusal of all recipients, if it comes in time. `signers` are those of the
+    tables `[dkim.NAME]`. `verify` is None where no mail is verified. `fields` are those that an upstream wants on what
+    leaves.
     """
 
     settings: Callable[[], Settings]
     keys: Callable[[], TokenKeys]
     put: Put
+    take_out: Callable[[MessageId], Awaitable[None]]
     queue: Callable[[SpoolEntry], None]
     clock: Clock
     entropy: Entropy
     signers: Callable[[], Mapping[str, Signer]] = dict
     verify: Verify | None = None
     fields: Callable[[str], OutgoingFields] = lambda _: NO_FIELDS
+    verdict: Callable[[SpoolEntry], Awaitable[UpstreamReply | None]] | None = None
+    accept_deadline_s: float = 60.0
 
 
 class Pipeline:
@@ -80,6 +87,7 @@ class Pipeline:
         self._site = site
         self._ports = ports
         self._plans = _PlanCache(CACHED_PLAN_BYTES)
+        self._late: set[asyncio.Task[None]] = set()
 
     async def accept(self, submission: Submission) -> Reply:
         """Take responsibility for a message, or refuse it.
@@ -89,6 +97,8 @@ class Pipeline:
         """
         settings = self._ports.settings()
         now = self._ports.clock()
+        waited_s = max(0.0, (now - submission.received_at).total_seconds())
+        deadline_s = asyncio.get_running_loop().time() + self._ports.accept_deadline_s - waited_s
         entropy = self._ports.entropy
         message_id = MessageId.make(unix_ms=int(now.timestamp() * 1000), entropy=entropy(RANDOM_BYTES_OF_MESSAGE_ID))
         prepared = await self._prepare(submission, settings, message_id)
@@ -110,13 +120,52 @@ class Pipeline:
             dsn=submission.envelope.dsn,
             dkim=prepared.decision.configuration_set.dkim if isinstance(prepared.decision, Track) else None,
         )
-        await self._ports.put(entry, prepared.message)
+        if not await self._put_in_time(entry, prepared.message, deadline_s):
+            return reply.TOO_LATE
         if prepared.plan is not None and prepared.options is not None:
             self._plans.keep(message_id, prepared.options, prepared.plan)
-        self._ports.queue(entry)
+        verdict = None
+        if self._ports.verdict is None:
+            self._ports.queue(entry)
+        else:
+            verdict = await self._ports.verdict(entry)
+        if verdict is not None:
+            return reply.passed_on(verdict.code, verdict.text)
         if self._ports.verify is not None and prepared.plan is not None and prepared.plan.parts:
             self._ports.verify(message_id, len(prepared.message), partial(self._question, entry, prepared.plan))
         return reply.queued(str(message_id))
+
+    async def _put_in_time(self, entry: SpoolEntry, message: bytes, deadline_s: float) -> bool:
+        """Make a message safe; False where the client would get its answer too late, and the message is not kept.
+
+        A client that has given up sends again: a message that stayed would be there twice. Nothing of it has been
+        handed to anybody yet. One whose put hangs is taken out when the disk answers.
+        """
+        now_s = asyncio.get_running_loop().time
+        if now_s() >= deadline_s:
+            return False
+        putting = asyncio.ensure_future(self._ports.put(entry, message))
+        await asyncio.wait({putting}, timeout=deadline_s - now_s())
+        if putting.done():
+            putting.result()
+            return True
+        task = asyncio.create_task(self._take_out(putting, entry))
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return False
+
+    async def settled(self) -> None:
+        """Wait until messages that came too late are taken out again."""
+        while self._late:
+            await asyncio.wait(self._late)
+
+    async def _take_out(self, putting: "asyncio.Future[None]", entry: SpoolEntry) -> None:
+        with suppress(OSError):  # nothing was kept
+            await putting
+            try:
+                await self._ports.take_out(entry.id)
+            except OSError:
+                self._ports.queue(entry)  # it stays, so it is delivered: twice is better than never
 
     def copy_of(
         self, entry: SpoolEntry, message: bytes, row: int, form: CopyForm

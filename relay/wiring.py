@@ -18,7 +18,7 @@ from relay.appconfig import Config
 from relay.config.upstream import UpstreamSection
 from relay.core import providers
 from relay.core import reply as replies
-from relay.core.attempt import Attempt, Transaction
+from relay.core.attempt import Attempt, Transaction, UpstreamReply
 from relay.core.outgoing import OutgoingFields
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
@@ -64,6 +64,7 @@ class Relay:
     def __init__(self, config: Config, settings: Settings, keys: Secrets, own_slot: Slot, journal: EventSink) -> None:
         """Open the spool, adopt what others left. ConfigError: a spool file or a certificate cannot be used."""
         self._is_draining = False
+        self._inline_wait_s = config.relay.inline_wait.total_seconds()
         adopted = slots.adopt("spool.directory", config.spool.directory, "q")
         self._spools = [_open_spool(slot) for slot in (own_slot, *adopted)]
         self._gate = SpaceGate(
@@ -87,12 +88,15 @@ class Relay:
                 settings=lambda: settings,
                 keys=lambda: keys.tokens,
                 put=self._spools[0].put,
+                take_out=self._spools[0].remove,
                 queue=self._queue,
                 clock=now,
                 entropy=os.urandom,
                 signers=lambda: signers,
                 verify=self._sampler.offer if self._sampler is not None else None,
                 fields={name: _fields(section) for name, section in config.upstreams.items()}.__getitem__,
+                verdict=self._queue_and_wait if config.relay.inline_wait else None,
+                accept_deadline_s=config.relay.accept_deadline.total_seconds(),
             ),
         )
         self._runner = Runner(
@@ -221,6 +225,12 @@ class Relay:
         )
         if not self._is_draining:
             self._runner.notify(entry)
+
+    async def _queue_and_wait(self, entry: SpoolEntry) -> UpstreamReply | None:
+        """Do as `_queue`, and return the reply by which the upstream refused all recipients, if it comes in time."""
+        self._runner.expect(entry.id)
+        self._queue(entry)
+        return await self._runner.verdict(entry.id, self._inline_wait_s)
 
     async def _send(self, upstream: str, transaction: Transaction) -> list[Attempt]:
         return await self._upstreams[upstream].send(transaction)

@@ -13,6 +13,9 @@ from tracker.runtime.configtypes import Count, Duration, Kind, Listens, Networks
 from tracker.runtime.units import ListenAddress, Network, UnfitError, is_private_network
 
 SMTPS: Final = "smtps://"
+# RFC 5321 §4.5.3.2.6: a client waits ten minutes for the reply to its final dot; many wait less.
+_MAX_INLINE_WAIT: Final = timedelta(minutes=4)
+_MAX_ACCEPT_DEADLINE: Final = timedelta(minutes=5)
 _INSTANCE: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
 
 
@@ -70,6 +73,30 @@ class RelaySection(Limits):
     bare_line_ends: Literal["normalize", "reject"] = Field(
         "normalize", description="A bare LF becomes CRLF and a bare CR a space, or the message is refused."
     )
+    inline_wait: Duration = Field(
+        timedelta(0),
+        description="How long 250 may wait, after the message is safe, for the upstream's verdict: a refusal of all"
+        " recipients is passed on to the client.",
+    )
+    accept_deadline: Duration = Field(
+        timedelta(seconds=60),
+        description="A message that is not safe this long after its end is not kept, and answered 451: its client has"
+        " given up, or will.",
+    )
+
+    @field_validator("inline_wait")
+    @classmethod
+    def _ends_before_clients_do(cls, value: timedelta) -> timedelta:
+        if value > _MAX_INLINE_WAIT:
+            raise UnfitError("it is longer than 4m, and clients may give up after 10m", 'write it like "5s"')
+        return value
+
+    @field_validator("accept_deadline")
+    @classmethod
+    def _gives_the_disk_time(cls, value: timedelta) -> timedelta:
+        if not timedelta(seconds=1) <= value <= _MAX_ACCEPT_DEADLINE:
+            raise UnfitError("it is not between 1s and 5m", 'write it like "60s"')
+        return value
 
     @field_validator("allow_networks")
     @classmethod
@@ -80,4 +107,4 @@ class RelaySection(Limits):
         return value
 
 
-RELAY: Final = Kind(name="relay", model=RelaySection, planned=frozenset({"inline_wait"}), inner=frozenset({"tls"}))
+RELAY: Final = Kind(name="relay", model=RelaySection, inner=frozenset({"tls"}))

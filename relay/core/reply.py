@@ -7,7 +7,7 @@ Standards: RFC 5321 §4.2 (replies), §4.5.3.1.5 (512 octets), RFC 2034 and RFC 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_LINE_BYTES: Final = 510  # RFC 5321 §4.5.3.1.5: 512 with the CRLF that `line` leaves out
@@ -181,6 +181,23 @@ def queued(message_id: str) -> Reply:
     return Reply(code=250, enhanced="2.0.0", text=f"Ok: queued as {message_id}")
 
 
+def passed_on(code: int, text: str) -> Reply:
+    """What the upstream said to a message, said to its client: `550`, `"5.1.1 no such user"`.
+
+    A code that RFC 5321 does not have becomes 554; a text without an enhanced code of its class gets 5.0.0.
+    """
+    match = _ENHANCED.match(text)
+    enhanced = match[0] if match is not None and match[0].startswith("5") else REFUSED_UPSTREAM.enhanced
+    rest = text[match.end() :].lstrip() if match is not None else text
+    known = 500 <= code <= 599 and code // 10 % 10 <= 5
+    return replace(
+        REFUSED_UPSTREAM,
+        code=code if known else REFUSED_UPSTREAM.code,
+        enhanced=enhanced,
+        text=rest or REFUSED_UPSTREAM.text,
+    )
+
+
 def local_error(reference: str) -> Reply:
     """451: our fault, try again. `reference` finds the cause in our log; the wire never tells it."""
     return Reply(code=451, enhanced="4.3.0", text=f"Local error in processing, try again (reference {reference})")
@@ -188,4 +205,6 @@ def local_error(reference: str) -> Reply:
 
 TOO_MUCH_AT_A_TIME: Final = Reply(code=451, enhanced="4.3.2", text="Too much large mail at a time, try again later")
 NO_MEMORY: Final = Reply(code=451, enhanced="4.3.2", text="Short of memory, try again later")
+REFUSED_UPSTREAM: Final = Reply(code=554, enhanced="5.0.0", text="The upstream refused the message")
+TOO_LATE: Final = Reply(code=451, enhanced="4.3.0", text="Taking the message over took too long, try again later")
 SPOOL_FULL: Final = Reply(code=452, enhanced="4.3.1", text="Insufficient system storage, try again later")

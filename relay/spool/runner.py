@@ -26,7 +26,7 @@ from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown
+from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown, UpstreamReply
 from relay.spool import inflight, metrics, transitions
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
@@ -42,6 +42,7 @@ from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
 from relay.spool.transitions import Order, unix_ms
+from relay.spool.verdicts import Verdicts
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
@@ -106,6 +107,7 @@ class Runner:
             limits_of=limits_of,
             reporter=Reporter(options.reports, limits_of),
         )
+        self._verdicts = Verdicts(self._tell_ends)
         self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
         self._is_taken_up = False
 
@@ -132,6 +134,14 @@ class Runner:
     def notify(self, entry: SpoolEntry) -> None:
         """Take up a message that was put into the first spool: journal its acceptance, then deliver it."""
         self._queue_new(self._spools[0], entry)
+
+    def expect(self, message: MessageId) -> None:
+        """Say that the `verdict` about a message will be asked for, before `notify`."""
+        self._verdicts.expect(message)
+
+    async def verdict(self, message: MessageId, wait_s: float) -> UpstreamReply | None:
+        """Return the reply that refused all recipients of a message; None for anything else, or nothing in time."""
+        return await self._verdicts.wait(message, wait_s)
 
     async def obey(self, order: Order, ids: Sequence[str]) -> Obeyed:
         """Carry out what an operator orders about messages. OSError: the disk did not let us."""
@@ -352,7 +362,8 @@ class Runner:
             if event is not None and transitions.counts(attempt):
                 self._teller.tell_delay(message, index, event)
         await self._persist(job)
-        self._tell_ends(job)
+        if not await self._verdicts.learn(job):
+            self._tell_ends(job)
         lane.push_throttled(job, tuple(throttled), now_s)
         for wait_s, indexes in due.items():
             self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)

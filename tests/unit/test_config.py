@@ -81,7 +81,8 @@ max_message = "25 megabytes"
 max_recipients = true
 hostnam = "a.example"
 allow_networks = ["8.8.0.0/16"]
-inline_wait = "5s"
+inline_wait = "5m"
+accept_deadline = "0s"
 [upstream.default]
 url = "ftp://a.example"
 [upstream.other]
@@ -119,7 +120,8 @@ http_port = 8080
     assert "whole number" in problems["relay.max_recipients"]
     assert "'hostname'" in problems["relay.hostnam"]
     assert "open relay" in problems["relay.allow_networks"]
-    assert "not in this version" in problems["relay.inline_wait"]
+    assert "longer than 4m" in problems["relay.inline_wait"]
+    assert "between 1s and 5m" in problems["relay.accept_deadline"]
     assert "'ftp' is no scheme" in problems["upstream.default.url"]
     assert "username and a password" in problems["upstream.other"]
     assert "not in this version - remove it" in problems["configuration_set.other.mode"]

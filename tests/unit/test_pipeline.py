@@ -2,17 +2,19 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from relay.core.attempt import CopyForm
+from relay.core import reply
+from relay.core.attempt import CopyForm, UpstreamReply
 from relay.core.prepare import BARE_LINE_END, LOOP, NUL, Site
 from relay.core.reply import Reply
 from relay.pipeline import Pipeline, Ports
 from relay.spool.entry import SpoolEntry, decode, encode
 from tests.unit.submissions import HTML, NOW, settings, submission
 from tracker.contract import urls
+from tracker.contract.ids import MessageId
 from tracker.contract.settings import ConfigurationSet, Settings
 from tracker.contract.token import Purpose, TokenKey, TokenKeys
 
@@ -22,26 +24,45 @@ _KEYS = TokenKeys([TokenKey(key_id=1, secret=bytes(32), mint_from=NOW)])
 class _Relay:
     """A pipeline whose spool is a list."""
 
-    def __init__(self, where: Settings | None = None, site: Site | None = None) -> None:
+    def __init__(
+        self,
+        where: Settings | None = None,
+        site: Site | None = None,
+        *,
+        verdict: Callable[[SpoolEntry], Awaitable[UpstreamReply | None]] | None = None,
+        deadline_s: float = 60.0,
+    ) -> None:
         counter = itertools.count(1)
         self.kept: list[tuple[SpoolEntry, bytes]] = []
         self.queued: list[SpoolEntry] = []
         self.fault: OSError | None = None
+        self.kept_fault: OSError | None = None
+        self.disk = asyncio.Event()
+        self.disk.set()
         chosen = where or settings()
         ports = Ports(
             settings=lambda: chosen,
             keys=lambda: _KEYS,
             put=self._put,
+            take_out=self._take_out,
             queue=self.queued.append,
             clock=lambda: NOW,
             entropy=lambda size: next(counter).to_bytes(size, "big"),
+            verdict=verdict,
+            accept_deadline_s=deadline_s,
         )
         self.pipeline = Pipeline(site or Site(hostname="relay.example.com", instance="relay1"), ports)
 
     async def _put(self, entry: SpoolEntry, message: bytes) -> None:
+        await self.disk.wait()
         if self.fault is not None:
             raise self.fault
         self.kept.append((decode(encode(entry)), message))
+
+    async def _take_out(self, message: MessageId) -> None:
+        if self.kept_fault is not None:
+            raise self.kept_fault
+        self.kept = [kept for kept in self.kept if kept[0].id != message]
 
     async def accept(self, message: bytes, *recipients: str, sender: str = "news@shop.example") -> Reply:
         return await self.pipeline.accept(submission(message, *recipients, sender=sender))
@@ -205,3 +226,57 @@ async def test_a_large_message_is_prepared_off_the_loop(monkeypatch: pytest.Monk
 
     assert (await relay.accept(HTML + b"x\r\n" * 100_000)).code == 250
     assert len(calls) == 1
+
+
+async def test_a_message_that_is_not_safe_in_time_is_refused_and_taken_out_again() -> None:
+    """Its client has given up and sends again: were it kept, it would be there twice."""
+    relay = _Relay(deadline_s=0.01)
+    relay.disk.clear()
+
+    assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
+    relay.disk.set()
+    await relay.pipeline.settled()
+
+    assert relay.kept == []
+    assert relay.queued == []
+
+
+async def test_a_message_that_comes_too_late_to_the_spool_is_not_put_there() -> None:
+    """The time before counts: waiting for memory, and planning."""
+    relay = _Relay(deadline_s=0.0)
+
+    assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
+    assert relay.kept == []
+
+
+async def test_a_late_message_that_cannot_be_taken_out_is_delivered() -> None:
+    """The disk keeps it, so the next start would find it: twice is better than never, and now better than then."""
+    relay = _Relay(deadline_s=0.01)
+    relay.disk.clear()
+    assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
+    relay.kept_fault = OSError(5, "Input/output error")
+    relay.disk.set()
+    await relay.pipeline.settled()
+
+    assert [entry.id for entry in relay.queued] == [relay.kept[0][0].id]
+
+
+@pytest.mark.parametrize(
+    "said, line",
+    [
+        (UpstreamReply(550, "5.1.1 no such user"), "550 5.1.1 no such user"),
+        (UpstreamReply(552, "too big"), "552 5.0.0 too big"),
+        (UpstreamReply(550, "4.1.1 contradiction"), "550 5.0.0 contradiction"),
+        (UpstreamReply(599, "5.9.9"), "554 5.9.9 The upstream refused the message"),
+        (None, "250 2.0.0 Ok: queued as "),
+    ],
+)
+async def test_the_upstreams_refusal_of_all_recipients_is_passed_on(said: UpstreamReply | None, line: str) -> None:
+    """Its code and its text, made fit for a reply of ours; anything else is 250."""
+
+    async def verdict(entry: SpoolEntry) -> UpstreamReply | None:
+        return said
+
+    answer = await _Relay(verdict=verdict).accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example")
+
+    assert answer.line().startswith(line)

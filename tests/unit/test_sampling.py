@@ -145,6 +145,7 @@ async def _offered(message: bytes, *headers: bytes) -> list[tuple[MessageId, int
         settings=lambda: chosen,
         keys=lambda: TokenKeys([TokenKey(key_id=1, secret=bytes(32), mint_from=NOW)]),
         put=put,
+        take_out=lambda message: asyncio.sleep(0),
         queue=queued.append,
         clock=lambda: NOW,
         entropy=lambda size: bytes([len(offers) + 1]) * size,
