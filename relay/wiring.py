@@ -19,9 +19,12 @@ from relay.config.upstream import UpstreamSection
 from relay.core import providers
 from relay.core import reply as replies
 from relay.core.attempt import Attempt, Transaction, UpstreamReply
+from relay.core.dkim import Signer, is_aligned
 from relay.core.outgoing import OutgoingFields
 from relay.core.reply import Reply
+from relay.dkimkeys import GOOD_RSA_BITS
 from relay.pipeline import Pipeline, Ports
+from relay.signedmail import SignedMail
 from relay.smtp.access import Access
 from relay.smtp.auth import Gate
 from relay.smtp.guessing import Guesses
@@ -78,7 +81,8 @@ class Relay:
         self._upstreams = {
             name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
         }
-        signers = {name: section.signer for name, section in config.dkims.items()}
+        signers = _signers(config)
+        self._signed_mail = SignedMail(time.monotonic)
         share = config.tracking.verify_sample
         self._sampler = Sampler(share, os.urandom) if share else None
         self._sampling: asyncio.Task[None] | None = None
@@ -215,6 +219,7 @@ class Relay:
     def _queue(self, entry: SpoolEntry) -> None:
         """Hand a message that is safe now to the runner; in a drain the next process takes it up from the spool."""
         facts = entry.accepted.facts
+        self._signed_mail.saw(facts)
         _log.info(
             "message_accepted",
             message_ref=str(facts.message),
@@ -236,8 +241,21 @@ class Relay:
         return await self._upstreams[upstream].send(transaction)
 
 
+def _signers(config: Config) -> dict[str, Signer]:
+    """Return who signs for each table `[dkim.NAME]`."""
+    for name, section in config.dkims.items():
+        if section.key.rsa_bits is not None and section.key.rsa_bits < GOOD_RSA_BITS:
+            _log.warning("dkim_key_weak", table=name, bits=section.key.rsa_bits)
+    return {name: section.signer for name, section in config.dkims.items()}
+
+
 def _report_options(config: Config) -> ReportOptions:
+    """Reports are signed by the table of the account's set where its domain speaks for their From."""
+    chosen = config.sets.get(config.tracking.configuration_set)
+    table = chosen.dkim if chosen is not None else None
+    author = (config.spool.dsn_sender or "").rpartition("@")[2] or config.hostname
     return ReportOptions(
+        dkim=table if table is not None and is_aligned(config.dkims[table].domain, author) else None,
         hostname=config.hostname,
         enabled=config.spool.dsn,
         sender=config.spool.dsn_sender or "",

@@ -34,13 +34,14 @@ _LOG: Final = structlog.get_logger()
 class ReportOptions:
     """`hostname` is ours; `sender` the reverse-path of reports, empty for the null sender; `per_hour` by address.
 
-    `enabled`: false where authors get no reports at all.
+    `enabled`: false where authors get no reports at all. `dkim` names the table that signs them, if one does.
     """
 
     hostname: str
     enabled: bool = True
     sender: str = ""
     per_hour: int = 100
+    dkim: str | None = None
 
 
 class Reporter:
@@ -144,4 +145,5 @@ class Reporter:
             smtputf8=not facts.sender.isascii(),
             dsn=NO_REPORT_OF_A_REPORT,
             report=True,
+            dkim=self._options.dkim,
         )

@@ -21,6 +21,7 @@ _TRACKER_FOR_RELAY = {
     "relay.appconfig": ("tracker.config", "tracker.contract", "tracker.runtime"),
     "relay.configchecks": ("tracker.contract", "tracker.runtime"),
     "relay.configdraft": ("tracker.config", "tracker.runtime"),
+    "relay.signedmail": ("tracker.contract", "tracker.runtime"),
     "relay.pipeline": ("tracker.contract", "tracker.runtime"),
 }
 
