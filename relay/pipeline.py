@@ -177,14 +177,18 @@ class Pipeline:
         if form.original and entry.rewrite is None:
             return None
         copy = self._rendered(entry, message, row, original=form.original)
-        copy = outgoing.with_fields(copy, self._ports.fields(form.upstream).of(has_set=entry.rewrite is not None))
+        fields = self._ports.fields(form.upstream)
+        copy = outgoing.with_fields(copy, fields.of(has_set=entry.rewrite is not None))
         if form.seven_bit:
             made = downgrade.to_seven_bit(b"".join(copy))
             if made is None:
                 return None
             copy = [made]
         signer = self._signer(entry)
-        field = None if signer is None else dkim.signature(copy, signer, at=entry.accepted.facts.accepted_at)
+        if signer is None:
+            return copy
+        at = entry.accepted.facts.accepted_at
+        field = dkim.signature(copy, signer, at=at, replaced=fields.replaced)
         return copy if field is None else [field, *copy]
 
     def _rendered(self, entry: SpoolEntry, message: bytes, row: int, *, original: bool) -> Sequence[bytes | memoryview]:

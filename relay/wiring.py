@@ -332,7 +332,11 @@ def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstre
 
 def _fields(section: UpstreamSection) -> OutgoingFields:
     always = tuple(section.set_headers.items())
-    return OutgoingFields(always=always, with_set=providers.NO_TRACKING[section.provider])
+    return OutgoingFields(
+        always=always,
+        with_set=providers.NO_TRACKING[section.provider],
+        replaced=providers.REPLACED[section.provider],
+    )
 
 
 def upstream_options(name: str, section: UpstreamSection, hostname: str) -> UpstreamOptions:

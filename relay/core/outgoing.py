@@ -22,10 +22,14 @@ Chunk = bytes | memoryview
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingFields:
-    """What an upstream wants, as name and value: on all mail, and on mail that has a configuration set."""
+    """What an upstream wants, as name and value: on all mail, and on mail that has a configuration set.
+
+    `replaced` are names of fields that it writes anew, whatever they say.
+    """
 
     always: tuple[tuple[str, str], ...] = ()
     with_set: tuple[tuple[str, str], ...] = ()
+    replaced: tuple[str, ...] = ()
 
     def of(self, *, has_set: bool) -> tuple[tuple[str, str], ...]:
         """Return the fields of one message; a name that the operator set is the operator's."""

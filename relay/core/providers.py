@@ -2,9 +2,9 @@
 
 Owns the tables. Does not decide what follows from a throttling reply: that is `relay/spool/rate.py`.
 
-Sources, the providers' documentation: Amazon SES "Errors related to the sending quotas"; Postmark "Tracking opens" and
-"Tracking links"; SendGrid "Settings" of X-SMTPAPI; Mailgun "Pass sending options"; SparkPost "SMTP API". RFC 3463 §3.8
-and the registry of enhanced codes (4.7.28: mail flood).
+Sources, the providers' documentation: Amazon SES "Errors related to the sending quotas", "Amazon SES header fields";
+Postmark "Tracking opens" and "Tracking links"; SendGrid "Settings" of X-SMTPAPI; Mailgun "Pass sending options";
+SparkPost "SMTP API". RFC 3463 §3.8 and the registry of enhanced codes (4.7.28: mail flood).
 
 Theory:
     A reply that says "slower" is told from one that says "not this mail" by its words. Words about a recipient (a full
@@ -35,6 +35,16 @@ NO_TRACKING: Final[dict[Provider, tuple[tuple[str, str], ...]]] = {
     "sparkpost": (("X-MSYS-API", '{"options": {"open_tracking": false, "click_tracking": false}}'),),
 }
 """Header fields that switch the provider's own open and click tracking off."""
+
+REPLACED: Final[dict[Provider, tuple[str, ...]]] = {
+    "generic": (),
+    "ses": ("Date", "Message-ID"),
+    "postmark": (),
+    "sendgrid": (),
+    "mailgun": (),
+    "sparkpost": (),
+}
+"""Header fields that the provider writes anew: a signature over them would break."""
 
 _ANY: Final = (
     r"\bthrottl"  # Amazon SES: Throttling failure; others "throttled"

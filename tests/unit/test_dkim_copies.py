@@ -7,7 +7,9 @@ import pytest
 
 from relay import dkimkeys
 from relay.core import dkim
+from relay.core.attempt import CopyForm
 from relay.core.dkim import Signer
+from relay.core.outgoing import NO_FIELDS, OutgoingFields
 from relay.core.prepare import Site
 from relay.pipeline import Pipeline, Ports
 from relay.spool.entry import SpoolEntry, decode, encode
@@ -35,6 +37,7 @@ class _Relay:
     def __init__(self, chosen: ConfigurationSet, **changes: object) -> None:
         counter = itertools.count(1)
         self.settings: Settings = settings(chosen, **{"dkim_domains": {"shop": "shop.example"}, **changes})
+        self.fields = NO_FIELDS
         self.signers: Mapping[str, Signer] = {"shop": _SHOP}
         ports = Ports(
             settings=lambda: self.settings,
@@ -44,6 +47,7 @@ class _Relay:
             clock=lambda: NOW,
             entropy=lambda size: next(counter).to_bytes(size, "big"),
             signers=lambda: self.signers,
+            fields=lambda _: self.fields,
         )
         self._pipeline = Pipeline(Site(hostname="relay.example.com", instance="relay1"), ports)
 
@@ -57,15 +61,21 @@ class _Relay:
 
     def again(self) -> list[bytes]:
         rows = range(len(self.entry.recipients))
-        return [b"".join(self._pipeline.copy_of(self.entry, self.message, row)) for row in rows]
+        return [self.copy(row) for row in rows]
+
+    def copy(self, row: int, *, seven_bit: bool = False) -> bytes:
+        form = CopyForm(upstream="default", seven_bit=seven_bit)
+        copy = self._pipeline.copy_of(self.entry, self.message, row, form)
+        assert copy is not None
+        return b"".join(copy)
 
 
-def _is_signed_by(copy: bytes, signer: Signer) -> bool:
+def _is_signed_by(copy: bytes, signer: Signer, *, replaced: tuple[str, ...] = ()) -> bool:
     """Say whether the first field is the very signature that this signer makes of all that is behind it."""
     end = copy.index(b"\r\n", copy.index(b" b=")) + 2
     while copy[end : end + 1] == b" ":
         end = copy.index(b"\r\n", end) + 2
-    return dkim.signature([copy[end:]], signer, at=NOW) == copy[:end]
+    return dkim.signature([copy[end:]], signer, at=NOW, replaced=replaced) == copy[:end]
 
 
 async def test_every_copy_of_a_set_is_signed_as_it_leaves() -> None:
@@ -175,3 +185,20 @@ async def test_mail_that_waits_is_signed_by_the_table_of_its_set_when_its_own_ha
     (copy,) = relay.again()
     assert copy.startswith(b"X-Mailwake-Copy: ")
     assert _TRACKED in copy
+
+
+async def test_the_signature_is_over_what_the_upstream_gets() -> None:
+    """Over the fields that it wants and the 7 bits that it takes; not over fields that it writes anew."""
+    relay = _Relay(ConfigurationSet(name="default", dkim="shop"))
+    relay.fields = OutgoingFields(always=(("Reply-To", "help@shop.example"),), replaced=("Subject",))
+    await relay.copies(HTML.replace(b">Lamp<", ">Leuchten für alle<".encode()))
+
+    copy, in_seven_bits = relay.copy(0), relay.copy(0, seven_bit=True)
+
+    assert not copy.isascii()
+    assert in_seven_bits.isascii()
+    for made in (copy, in_seven_bits):
+        assert _is_signed_by(made, _SHOP, replaced=("Subject",))
+        names = made.partition(b"bh=")[0].replace(b"\r\n ", b"")
+        assert b"reply-to:reply-to:" in names
+        assert b"subject" not in names
