@@ -14,6 +14,7 @@ from relay.core.prepare import Site
 from relay.pipeline import Pipeline, Ports
 from relay.spool.entry import SpoolEntry, decode, encode
 from tests.unit.submissions import HTML, NOW, settings, submission
+from tracker.contract.ids import MessageId
 from tracker.contract.settings import ConfigurationSet, Settings
 from tracker.contract.token import TokenKey, TokenKeys
 
@@ -43,6 +44,7 @@ class _Relay:
             settings=lambda: self.settings,
             keys=lambda: _KEYS,
             put=self._put,
+            take_out=self._take_out,
             queue=lambda _: None,
             clock=lambda: NOW,
             entropy=lambda size: next(counter).to_bytes(size, "big"),
@@ -53,6 +55,9 @@ class _Relay:
 
     async def _put(self, entry: SpoolEntry, message: bytes) -> None:
         self.entry, self.message = decode(encode(entry)), message
+
+    async def _take_out(self, message: MessageId) -> None:
+        raise AssertionError(f"{message} was safe in time")
 
     async def copies(self, message: bytes, *recipients: str) -> list[bytes]:
         reply = await self._pipeline.accept(submission(message, *recipients))
