@@ -35,6 +35,8 @@ class Sink(asyncio.Protocol):
         while True:
             end = self._buffer.find(DOT if self._in_data else b"\r\n")
             if end < 0:
+                if self._in_data:
+                    self._buffer = self._buffer[-len(DOT) :]  # all that the end may still begin in
                 return
             if self._in_data:
                 self._buffer = self._buffer[end + len(DOT) :]

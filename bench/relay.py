@@ -23,8 +23,8 @@ from bench._measure import cpu_s, in_turn, median_ratio, peak_memory_mb, summary
 from bench._peers import send
 
 SESSIONS = 16
-_PYTHON = sys.executable
-_CONFIG = """
+PYTHON = sys.executable
+CONFIG = """
 [relay]
 listen = ["127.0.0.1:0"]
 allow_networks = ["127.0.0.0/8"]
@@ -63,7 +63,7 @@ def _message() -> bytes:
     return head.encode() + body.replace(b"\n", b"\r\n").rstrip()
 
 
-class _Process:
+class Process:
     """A server that tells its port on its first line, and is ended by its process id."""
 
     def __init__(self, *command: str, cwd: Path) -> None:
@@ -74,6 +74,7 @@ class _Process:
         self.first_line = self._read()
 
     def ask(self) -> int:
+        """Return the count that a sink tells when it gets a line."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -84,6 +85,7 @@ class _Process:
         return self._process.stdout.readline()
 
     def end(self) -> None:
+        """Stop it, and wait."""
         self._process.terminate()
         self._process.wait(30)
 
@@ -91,7 +93,7 @@ class _Process:
 class _Contender:
     """One relay in front of the sink."""
 
-    def __init__(self, process: _Process, port: int, sink: _Process) -> None:
+    def __init__(self, process: Process, port: int, sink: Process) -> None:
         self.process, self.port, self.sink = process, port, sink
         self.seconds: list[float] = []
 
@@ -123,15 +125,15 @@ def main() -> None:
     message = _message()
     folder = Path(tempfile.mkdtemp(prefix="mailwake-bench-"))
     root = Path(__file__).resolve().parent.parent
-    started: list[_Process] = []
+    started: list[Process] = []
     try:
-        sink = _Process(_PYTHON, "-m", "bench._peers", "sink", cwd=root)
+        sink = Process(PYTHON, "-m", "bench._peers", "sink", cwd=root)
         started.append(sink)
-        bare = _Process(_PYTHON, "-m", "bench._peers", "passthrough", sink.first_line.strip(), cwd=root)
+        bare = Process(PYTHON, "-m", "bench._peers", "passthrough", sink.first_line.strip(), cwd=root)
         started.append(bare)
-        (folder / "config.toml").write_text(_CONFIG.format(port=sink.first_line.strip()))
-        command = str(Path(_PYTHON).with_name("mailwake"))
-        ours = _Process(command, "serve", "--json", "--config", str(folder / "config.toml"), cwd=folder)
+        (folder / "config.toml").write_text(CONFIG.format(port=sink.first_line.strip()))
+        command = str(Path(PYTHON).with_name("mailwake"))
+        ours = Process(command, "serve", "--json", "--config", str(folder / "config.toml"), cwd=folder)
         started.append(ours)
         relay_port = int(json.loads(ours.first_line)["listening"]["relay"][0].rpartition(":")[2])
         contenders = {

@@ -23,7 +23,7 @@ from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
-from tracker.runtime import observe, secrets, serve, slots
+from tracker.runtime import memory, observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.secrets import Secrets
@@ -43,6 +43,7 @@ def run(config: Config, parts: Sequence[str], ready: Ready) -> int:
     """
     _check_parts(config, parts)
     serve.harden()
+    memory.return_what_is_freed()
     observe.configure_logging(level=config.log.level, form=config.log.format, addresses=config.log.addresses)
     silence_library_log()
     bound = serve.bind(listens(config, parts))

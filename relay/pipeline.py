@@ -47,7 +47,7 @@ from tracker.contract.token import TokenKeys, day_of
 
 OFF_LOOP_BYTES: Final = 256 * 1024
 """A larger message is prepared in a thread: planning it takes longer than everybody else should wait."""
-CACHED_PLAN_BYTES: Final = 32 * 1024 * 1024
+CACHED_PLAN_BYTES: Final = 8 * 1024 * 1024
 """Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
 
 Put = Callable[[SpoolEntry, bytes], Awaitable[None]]

@@ -49,6 +49,7 @@ from tracker.contract.credentials import Credential, CredentialBook, Permission
 from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
 from tracker.runtime import slots
+from tracker.runtime.budget import ByteBudget
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Handler
 from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
@@ -69,7 +70,9 @@ class Relay:
         self._is_draining = False
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
         adopted = slots.adopt("spool.directory", config.spool.directory, "q")
-        self._spools = [_open_spool(slot) for slot in (own_slot, *adopted)]
+        in_flight_bytes = config.relay.memory_in_flight
+        loads = ByteBudget(in_flight_bytes // 2)
+        self._spools = [_open_spool(slot, loads) for slot in (own_slot, *adopted)]
         self._gate = SpaceGate(
             self._spools,
             SpoolOptions(
@@ -139,14 +142,18 @@ class Relay:
         )
         self._secure(config)
         self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
-        watch = MemoryWatch(config.relay.max_memory or soft_limit_bytes())
         self._listener = Listener(
             listener_options(config),
             pipeline.accept,
             self.admit,
             self._access,
             now,
-            memory=MessageMemory(config.relay.memory_in_flight, self._spools[0].scratch, watch.is_short),
+            memory=MessageMemory(
+                hold_bytes=in_flight_bytes // 8,
+                load_bytes=in_flight_bytes * 3 // 8,
+                scratch=self._spools[0].scratch,
+                is_short=MemoryWatch(config.relay.max_memory or soft_limit_bytes()).is_short,
+            ),
         )
 
     @property
@@ -284,8 +291,8 @@ def listener_options(config: Config) -> ListenerOptions:
     )
 
 
-def _open_spool(slot: Slot) -> Spool:
-    spool = Spool(slot.directory)
+def _open_spool(slot: Slot, loads: ByteBudget) -> Spool:
+    spool = Spool(slot.directory, loads)
     try:
         spool.open()
     except (SpoolVersionError, OSError) as error:

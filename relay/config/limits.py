@@ -53,7 +53,7 @@ class Limits(Section):
         500, description="The least of a message that each second must bring, over a minute: less is a held connection."
     )
     memory_in_flight: Size = Field(
-        96 << 20, description="About how much memory messages take that are being read and accepted, all together."
+        128 << 20, description="About how much memory large messages take that are read, accepted and sent, together."
     )
     max_memory: Size | None = Field(
         None,
@@ -80,7 +80,7 @@ class Limits(Section):
     @classmethod
     def _holds_a_message(cls, value: int) -> int:
         if value < _LEAST_MEMORY_BYTES:
-            raise UnfitError("it is less than 1MiB", 'write it like "96MiB"')
+            raise UnfitError("it is less than 1MiB", 'write it like "128MiB"')
         return value
 
     @field_validator("command_timeout", "login_timeout", "session_timeout", "data_timeout")

@@ -103,13 +103,14 @@ def open_part(message: bytes, part: Part) -> OpenBody | SkipReason:
     charset = transcoding.lookup(part.charset)
     if charset is None:
         return SkipReason.UNKNOWN_CHARSET
-    encoded = message[slice(*part.body)]
+    start, end = part.body
+    if end - start > 4 * MAX_TEXT_BYTES:  # 1 MiB with every byte quoted-printable, and its soft breaks
+        return SkipReason.TOO_LARGE
+    encoded = message[start:end]
     tail = b""
     if part.encoding == "quoted-printable" and not charset.is_ascii_compatible and encoded.endswith(b"\r\n"):
         # In 16 bits it would be half a character, or another one: a line end there is of the message, not of the text.
         encoded, tail = encoded[:-2], b"\r\n"
-    if len(encoded) > 4 * MAX_TEXT_BYTES:  # 1 MiB with every byte quoted-printable, and its soft breaks
-        return SkipReason.TOO_LARGE
     quoted = quoted_printable.decode(encoded) if part.encoding == "quoted-printable" else None
     base64 = base64_body.decode(encoded) if part.encoding == "base64" else None
     if part.encoding == "base64" and base64 is None:

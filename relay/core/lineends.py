@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 Mode = Literal["normalize", "reject"]
 
+_STRIDE_BYTES: Final = 1 << 20  # 3 ms of counting at the most: no other thread runs meanwhile
 _CR_TO_SPACE: Final = bytes.maketrans(b"\r", b" ")
 
 
@@ -34,13 +35,24 @@ def settle(raw: bytes, mode: Mode = "normalize") -> bytes | LineEndFault:
     """
     if b"\0" in raw:
         return LineEndFault.NUL
-    pairs = raw.count(b"\r\n")
-    if raw.count(b"\n") == pairs and raw.count(b"\r") == pairs:
+    if not _has_bare(raw):
         return raw
     if mode == "reject":
         return LineEndFault.BARE_LINE_END
     # Once the pairs are gone every CR is bare; the CR before a pair (CR CR LF) is one of them.
     return raw.replace(b"\r\n", b"\n").translate(_CR_TO_SPACE).replace(b"\n", b"\r\n")
+
+
+def _has_bare(raw: bytes) -> bool:
+    """Say whether a CR or an LF stands alone: where there are more of either than pairs."""
+    for start in range(0, len(raw), _STRIDE_BYTES):
+        end = start + _STRIDE_BYTES
+        pairs = raw.count(b"\r\n", start, end)
+        cut_before = start > 0 and raw.startswith(b"\r\n", start - 1)
+        cut_behind = raw.startswith(b"\r\n", end - 1)
+        if raw.count(b"\n", start, end) != pairs + cut_before or raw.count(b"\r", start, end) != pairs + cut_behind:
+            return True
+    return False
 
 
 def has_line_over(raw: bytes, octets: int, start: int = 0) -> bool:

@@ -35,6 +35,7 @@ from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.layout import Header, Row
 from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
+from tracker.runtime.budget import ByteBudget
 from tracker.runtime.durable import flush_data, flush_folder, write_whole
 
 __all__ = ["QUEUE", "Spool", "SpoolEntry", "Spooled", "Stored", "load_envelope", "opened", "read_whole"]
@@ -47,6 +48,8 @@ _LOG: Final = structlog.get_logger()
 _THREADS: Final = 8
 _BATCH: Final = 100
 _MODE: Final = 0o600
+_LARGE_BYTES: Final = 1 << 20  # more than this is counted: most mail is smaller
+_UNBOUNDED_BYTES: Final = 1 << 62
 _T = TypeVar("_T")
 
 
@@ -70,9 +73,10 @@ class Spooled:
 class Spool:
     """One slot's spool. Use: `open` before anything is put, `scan` once, `close` at the end."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the slot's folder, `spool/00`; nothing is touched before `open`."""
+    def __init__(self, directory: Path, loads: ByteBudget | None = None) -> None:
+        """Take the slot's folder, `spool/00`; nothing is touched before `open`. `loads`: memory for large messages."""
         self.directory = directory
+        self._loads = loads or ByteBudget(_UNBOUNDED_BYTES)
         self._tmp, self._queue, self._quarantine = (directory / name for name in (TMP, QUEUE, QUARANTINE))
         self._headers: dict[MessageId, Header] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
@@ -139,6 +143,20 @@ class Spool:
     async def read(self, message: MessageId) -> Spooled:
         """Read a whole file. Raises SpoolDamagedError: it was damaged since it was written; OSError."""
         return await self._in_thread(self._read, message)
+
+    async def load(self, message: MessageId) -> Spooled:
+        """Read a whole file within the memory for such; `unload` gives that back. Waits for it; raises as `read`."""
+        size_bytes = _large_bytes(header.message_bytes if (header := self._headers.get(message)) else 0)
+        await self._loads.take(size_bytes)
+        try:
+            return await self.read(message)
+        except BaseException:
+            self._loads.give(size_bytes)
+            raise
+
+    def unload(self, spooled: Spooled) -> None:
+        """Say that what `load` gave is not used any more."""
+        self._loads.give(_large_bytes(len(spooled.message)))
 
     async def mark(self, message: MessageId, rows: Mapping[int, Row], *, durable: bool) -> None:
         """Overwrite rows in place, and wait for the disk where `durable`. Raises OSError.
@@ -331,6 +349,11 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _large_bytes(size_bytes: int) -> int:
+    """Return what a message takes of the memory for large ones: small ones never wait behind them."""
+    return size_bytes if size_bytes > _LARGE_BYTES else 0
 
 
 def _unlink(path: Path) -> None:

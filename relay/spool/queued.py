@@ -86,12 +86,16 @@ class QueuedMessage:
         self._users += 1
         try:
             if self._loading is None:
-                self._loading = asyncio.ensure_future(self.spool.read(self.id))
+                self._loading = asyncio.ensure_future(self.spool.load(self.id))
             yield await asyncio.shield(self._loading)
         finally:
             self._users -= 1
-            if self._users == 0:
-                self._loading = None
+            if self._users == 0 and self._loading is not None:
+                loading, self._loading = self._loading, None
+                if not loading.done():
+                    loading.cancel()
+                elif not loading.cancelled() and loading.exception() is None:
+                    self.spool.unload(loading.result())
 
 
 def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: Provider) -> Delivery | Bounce:

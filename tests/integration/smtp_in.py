@@ -97,7 +97,7 @@ async def serving(
     host: str = "127.0.0.1",
     send_buffer_bytes: int | None = None,
     logins: Access | None = None,
-    memory_bytes: int = 1 << 26,
+    hold_bytes: int = 1 << 24,
 ) -> AsyncIterator[Service]:
     """Run a listener on a free port of loopback; its connections inherit the size of the kernel's buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -107,7 +107,7 @@ async def serving(
     sock.bind((host, 0))
     tls_sock = socket.socket(family, socket.SOCK_STREAM)
     tls_sock.bind((host, 0))
-    memory = MessageMemory(memory_bytes, _scratch, lambda: inbox.is_short)
+    memory = MessageMemory(hold_bytes=hold_bytes, load_bytes=1 << 26, scratch=_scratch, is_short=lambda: inbox.is_short)
     listener = Listener(options, inbox.accept, inbox.admit, logins or access(), lambda: NOW, memory=memory)
     await listener.start([sock], tls_sockets=[tls_sock])
     try:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.core.lineends import LineEndFault, settle
+from relay.core import lineends
+from relay.core.lineends import LineEndFault, has_line_over, settle
 
 _LOOK_ALIKES = [
     b"\n.\n",
@@ -48,6 +49,23 @@ def test_every_look_alike_of_the_end_of_data_is_settled_or_refused(sequence: byt
 def test_nul_is_refused_in_either_mode(mode: str) -> None:
     """NUL is 550, for C programs end the text there."""
     assert settle(b"a\0b\r\n", "normalize" if mode == "normalize" else "reject") is LineEndFault.NUL
+
+
+@given(st.text("a\r\n", max_size=24).map(str.encode), st.integers(1, 9))
+def test_faults_are_found_wherever_strides_end(raw: bytes, stride: int) -> None:
+    """A large message is looked at in strides: a pair that one of them cuts in two is a pair."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lineends, "_STRIDE_BYTES", stride)
+        fault = settle(raw, "reject")
+
+    assert (fault is LineEndFault.BARE_LINE_END) == (set(b"\r\n") & set(raw.replace(b"\r\n", b"")) != set())
+
+
+@pytest.mark.parametrize("octets", [1, 2, 5])
+@given(raw=st.text("a\r\n", max_size=24).map(str.encode))
+def test_a_long_line_is_found_wherever_it_stands(octets: int, raw: bytes) -> None:
+    """The leaps from line end to line end see what splitting sees."""
+    assert has_line_over(raw, octets) == any(len(line) > octets for line in raw.split(b"\r\n"))
 
 
 @given(st.text("ab\r\n. ").map(str.encode))

@@ -41,7 +41,7 @@ async def _accept(_: Submission) -> Reply:
 @contextmanager
 def _door(options: ListenerOptions = OPTIONS, *, is_short: bool = False) -> Iterator[Listener]:
     clock = datetime(2030, 1, 1, tzinfo=UTC)
-    memory = MessageMemory(1 << 20, BytesIO, lambda: is_short)
+    memory = MessageMemory(hold_bytes=1, load_bytes=1, scratch=BytesIO, is_short=lambda: is_short)
     listener = Listener(options, _accept, lambda: None, access(), lambda: clock, memory=memory)
     yield listener
     for session in tuple(listener._sessions):

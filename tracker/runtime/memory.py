@@ -10,6 +10,7 @@ Limits: Linux. Elsewhere, and where /proc cannot be read, there is always enough
 are not known.
 """
 
+import ctypes
 import os
 import resource
 from collections.abc import Callable
@@ -26,7 +27,23 @@ _log = structlog.get_logger()
 _SHARE: Final = 0.75  # of what there is: the rest is for the work that was taken on already
 _RESUME: Final = 0.9  # of the limit, so that it does not flap
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_M_MMAP_THRESHOLD: Final = -3  # of <malloc.h>
+_LARGE_BLOCK_BYTES: Final = 256 << 10
 _SELF: Final = Path("/proc/self")
+
+
+def return_what_is_freed() -> None:
+    """Have large blocks come from the system and go back to it as soon as they are freed.
+
+    Left alone, glibc raises that bound to the largest block that was ever freed, up to 32 MiB, and then keeps twice as
+    much at the end of each thread's heap: after a few large messages a process held hundreds of megabytes of nothing.
+    Other C libraries have no such setting, and nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def soft_limit_bytes() -> int:
