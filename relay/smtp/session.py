@@ -101,6 +101,7 @@ class ClientSession(library.SMTP):
         self._received_bytes = 0
         self._is_idle = False
         self._is_stopping = False
+        self._is_lost = False
 
     # --- the transport's side -----------------------------------------------------------------------------
 
@@ -120,7 +121,10 @@ class ClientSession(library.SMTP):
         return asyncio.StreamReaderProtocol.eof_received(self)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the session; an acceptance under way goes on."""
+        """End the session; an acceptance under way goes on. Called a second time, it does nothing."""
+        if self._is_lost:
+            return
+        self._is_lost = True
         super().connection_lost(error)
         self._on_lost(self)
 
@@ -288,8 +292,11 @@ class ClientSession(library.SMTP):
         except OSError as error:  # TLS errors and time-outs are among them
             HANDSHAKES.labels("failed").inc()
             log.info("tls_failed", client=self.client_address, error=replies.sanitize(str(error)))
+            self.connection_lost(error)  # of a handshake that fails the loop tells nobody
             raise ConnectionAbortedError from error
-        if transport is None:  # it left during the handshake
+        if transport is None:  # the client left during the handshake
+            HANDSHAKES.labels("failed").inc()
+            self.connection_lost(None)
             raise ConnectionAbortedError
         HANDSHAKES.labels("done").inc()
         self.transport = self._transport = transport

@@ -1,0 +1,200 @@
+"""TLS of the listener: STARTTLS and at once, what may not be injected, and a certificate that is replaced."""
+
+import asyncio
+import ssl
+from base64 import b64encode
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.smtp.passwords import hash_password
+from relay.smtp.tls import ServerTls, TlsError, TlsFiles
+from tests.certificates import make_certificate
+from tests.integration.smtp_in import OPTIONS, Inbox, Wire, access, dialing, serving
+from tracker.contract.credentials import Credential, CredentialBook, Permission
+
+_PERMISSION = Permission(sender_domains=("shop.example",))
+BOOK = CredentialBook(
+    declared={"news": Credential(name="news", password_hash=hash_password(b"secret"), permission=_PERMISSION)},
+    stored={},
+)
+AUTH = "AUTH PLAIN " + b64encode(b"\0news\0secret").decode()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A certificate and its key."""
+    certificate, key = make_certificate(tmp_path_factory.mktemp("tls"))
+    return TlsFiles(certificate=certificate, key=key)
+
+
+def _client(files: TlsFiles) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=files.certificate)
+
+
+async def _encrypt(wire: Wire, context: ssl.SSLContext) -> Wire:
+    """Do what a client does after the 220 of STARTTLS."""
+    assert (await wire.ask("STARTTLS")) == "220 2.0.0 Ready to start TLS"
+    await wire.writer.start_tls(context, server_hostname="127.0.0.1")
+    return wire
+
+
+async def test_after_starttls_everything_begins_again(files: TlsFiles) -> None:
+    """RFC 3207 §4.2: EHLO, the transaction and the login of the clear part are forgotten."""
+    inbox = Inbox()
+    logins = access(BOOK, tls=ServerTls(files))
+    async with serving(inbox, logins=logins) as service, dialing(service.port) as wire:
+        assert "250-STARTTLS|" in await wire.ask("EHLO client.example")
+        assert (await wire.ask(AUTH)).startswith("235 ")
+        assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("250 ")
+        await _encrypt(wire, _client(files))
+        assert (await wire.ask("RCPT TO:<bo@home.example>")).startswith("503 5.5.1 Send EHLO")
+        offered = await wire.ask("EHLO client.example")
+        assert "STARTTLS" not in offered
+        assert "AUTH PLAIN LOGIN" in offered
+        assert (await wire.ask("STARTTLS")).startswith("503 5.5.1 This connection is encrypted")
+        assert (await wire.ask(AUTH)).startswith("235 ")
+        await wire.open_data()
+        assert (await wire.ask("From: ana@shop.example\r\n\r\nhello\r\n.")).startswith("250 ")
+        assert (await wire.ask("QUIT")).startswith("221 ")
+
+    assert (inbox.mail[0].session.tls, inbox.mail[0].session.caller) == (True, "news")
+
+
+async def test_tls_at_once(files: TlsFiles) -> None:
+    """RFC 8314 §3.3: the greeting comes inside TLS."""
+    inbox = Inbox()
+    async with serving(inbox, logins=access(BOOK, tls=ServerTls(files))) as service:
+        wire = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=_client(files)))
+        assert (await wire.reply()).startswith("220 relay.example")
+        assert "STARTTLS" not in await wire.ask("EHLO client.example")
+        await wire.open_data()
+        big = "x" * 70 + "\r\n"
+        assert (await wire.ask(f"From: ana@shop.example\r\n\r\n{big * 5000}.")).startswith("250 ")
+        assert (await wire.ask("QUIT")).startswith("221 ")
+        wire.writer.close()
+
+    assert inbox.mail[0].session.tls
+    assert len(inbox.mail[0].message) > 360_000
+
+
+@pytest.mark.parametrize("behind", ["MAIL FROM:<ana@shop.example>\r\n", "EHLO evil.example\r\n", "x", "\r\n"])
+async def test_nothing_that_stands_behind_starttls_is_obeyed(files: TlsFiles, behind: str) -> None:
+    """An attacker on the path puts commands into the clear part, to be run as the client's inside TLS."""
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+        wire.send(b"STARTTLS\r\n" + behind.encode())
+
+        assert (await wire.reply()).startswith("554 5.5.0 ")
+        assert await wire.reply() == ""
+
+
+async def test_what_comes_in_clear_after_the_220_ends_the_connection(files: TlsFiles) -> None:
+    """It is read as a TLS record, and is none."""
+    inbox = Inbox()
+    async with serving(inbox, logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+        assert (await wire.ask("STARTTLS")).startswith("220 ")
+        wire.send(b"EHLO evil.example\r\nMAIL FROM:<ana@shop.example>\r\n")
+
+        rest = await wire.reader.read()
+        assert b"250" not in rest
+    assert not inbox.mail
+
+
+async def test_a_handshake_that_does_not_come_ends(files: TlsFiles) -> None:
+    """A connection that says nothing after the 220, or nothing at all on the TLS port, is not kept."""
+    options = replace(OPTIONS, stranger_timeout_s=0.05)
+    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service:
+        async with dialing(service.port) as wire:
+            assert (await wire.ask("STARTTLS")).startswith("220 ")
+            assert await asyncio.wait_for(wire.reader.read(), 10) == b""
+        silent = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port))
+        assert await asyncio.wait_for(silent.reader.read(), 10) == b""
+        silent.writer.close()
+
+
+async def test_a_client_that_leaves_during_the_handshake_is_forgotten(files: TlsFiles) -> None:
+    """Its place is free again: a scanner must not fill the listener."""
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        for port in (service.port, service.tls_port):
+            async with dialing(port, hello=port == service.port) as wire:
+                if port == service.port:
+                    assert (await wire.ask("STARTTLS")).startswith("220 ")
+                wire.send(b"\x16\x03\x01")
+                wire.reset()
+        async with asyncio.timeout(10):
+            await service.listener._all_left.wait()
+
+
+async def test_with_require_neither_mail_nor_a_password_goes_in_clear(files: TlsFiles) -> None:
+    """RFC 3207 §4; also from loopback and allow_networks."""
+    logins = access(BOOK, tls=ServerTls(files), require_tls=True)
+    async with serving(Inbox(), logins=logins) as service, dialing(service.port) as wire:
+        assert "AUTH" not in await wire.ask("EHLO client.example")
+        assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("530 5.7.0 Encryption required")
+        assert (await wire.ask(AUTH)).startswith("530 5.7.0 Encryption required")
+        await _encrypt(wire, _client(files))
+        await wire.ask("EHLO client.example")
+        assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("250 ")
+
+
+async def test_starttls_without_a_certificate_is_not_offered() -> None:
+    """What cannot work is not promised."""
+    async with serving(Inbox()) as service, dialing(service.port) as wire:
+        assert "STARTTLS" not in await wire.ask("EHLO client.example")
+        assert (await wire.ask("STARTTLS")).startswith("502 5.5.1 ")
+
+
+async def test_old_versions_of_tls_are_refused(files: TlsFiles) -> None:
+    """RFC 8996."""
+    context = _client(files)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1 is deprecated"):
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=context)
+
+
+async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_path: Path) -> None:
+    """The old ones go on with what they began with."""
+    certificate, key = make_certificate(tmp_path, "two")
+    logins = access(tls=ServerTls(files))
+    async with serving(Inbox(), logins=logins) as service, dialing(service.port) as wire:
+        await _encrypt(wire, _client(files))
+        logins.tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+        assert (await wire.ask("EHLO client.example")).startswith("250-")
+        other = Wire(
+            *await asyncio.open_connection(
+                "127.0.0.1", service.tls_port, ssl=ssl.create_default_context(cafile=certificate)
+            )
+        )
+        assert (await other.reply()).startswith("220 ")
+        other.writer.close()
+
+
+def test_a_pair_that_cannot_be_used_says_why(files: TlsFiles, tmp_path: Path) -> None:
+    """Each with the file and a remedy; a key that others can read is theirs too."""
+    certificate, key = make_certificate(tmp_path, "other")
+    text = tmp_path / "text"
+    text.write_text("hello\n")
+    text.chmod(0o600)
+    encrypted = tmp_path / "encrypted"
+    encrypted.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIC\n-----END ENCRYPTED PRIVATE KEY-----\n")
+    encrypted.chmod(0o600)
+
+    def fault(certificate: Path, key: Path) -> tuple[str, str]:
+        with pytest.raises(TlsError) as caught:
+            ServerTls(TlsFiles(certificate=certificate, key=key))
+        return caught.value.part, caught.value.wrong.removeprefix(f"{tmp_path}/")
+
+    assert fault(certificate, files.key) == ("key", f"{files.key} is not the key of {certificate}")
+    assert fault(text, key) == ("certificate", "text holds no certificate that can be used")
+    assert fault(certificate, text) == ("key", "text holds no key that can be used")
+    assert fault(tmp_path / "none", key) == ("certificate", "none cannot be read: No such file or directory")
+    assert fault(certificate, tmp_path / "none") == ("key", "none cannot be read: No such file or directory")
+    assert fault(certificate, encrypted)[0] == "key"
+    key.chmod(0o640)
+    assert fault(certificate, key) == ("key", "other-key.pem can be read by others")
