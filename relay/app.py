@@ -28,6 +28,7 @@ from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
+from tracker.store.credentials import LOOK_EVERY_S, StoredCredentials
 
 PARTS: Final = ("relay", "tracker", "console")
 
@@ -79,6 +80,14 @@ def _check_parts(config: Config, parts: Sequence[str]) -> None:
         raise ConfigError(None, [Problem(key="tracker.public_url", wrong=wrong, remedy=remedy)])
 
 
+def _check_senders(config: Config, stored: StoredCredentials) -> None:
+    """Refuse a relay that nobody could send through: an empty list must never come to mean everybody."""
+    if not (config.relay.allow_networks or config.credentials or stored.found or stored.found is None):
+        wrong = "is empty, and there is no login: nobody could send"
+        remedy = 'run `mailwake credentials add NAME`, or write ["127.0.0.0/8", "::1/128"] for this machine alone'
+        raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
+
+
 class _Process:
     """The parts of one process, from its slots to its last flush."""
 
@@ -112,8 +121,12 @@ class _Process:
             keys,
         )
         self._relay: Relay | None = None
+        self._stored = StoredCredentials(config.storage.path)
         if "relay" in bound:
+            self._stored.look()
+            _check_senders(config, self._stored)
             self._relay = Relay(config, settings, keys, self._slots["spool.directory"], self._tracker.journal)
+            self._relay.know_stored(self._stored.found)
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event, ready: Ready) -> None:
         """Serve until `stop` is set, then drain; `reload` has the configuration read again."""
@@ -177,6 +190,7 @@ class _Process:
             await self._tracker.serve_hits(self._bound["tracker"])
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
+            background.append(group.create_task(self._look_for_logins(self._relay), name="look for logins"))
         return background
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
@@ -192,6 +206,14 @@ class _Process:
                 _log.error("reload_refused", problems=[str(problem) for problem in error.problems])
             else:
                 _log.info("configuration_reloaded", path=str(config.source.path))
+
+    async def _look_for_logins(self, relay: Relay) -> None:
+        """Take up what `mailwake credentials` has stored."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if await asyncio.to_thread(self._stored.look):
+                relay.know_stored(self._stored.found)
+                _log.info("logins_changed", stored=len(self._stored.found or {}))
 
     def _commands(self) -> dict[str, Handler]:
         """What the command line may ask of this process."""

@@ -6,6 +6,7 @@ Owns their order of start and drain. Which processes there are and what else run
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from socket import socket
@@ -128,10 +129,6 @@ class Relay:
         )
         self._passwords = Passwords(time.monotonic)
         self._book = credential_book(config)
-        if not config.relay.allow_networks and not self._book.declared:
-            wrong = "is empty, and there is no login: nobody could send"
-            remedy = 'write [credential.NAME], or allow_networks = ["127.0.0.0/8", "::1/128"] for this machine alone'
-            raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
         self._access = Access(
             gate=Gate(lambda: self._book, self._passwords),
             guesses=Guesses(
@@ -192,6 +189,10 @@ class Relay:
         """
         await asyncio.to_thread(self._secure, config)
         self._book = replace(self._book, declared=credential_book(config).declared)
+
+    def know_stored(self, found: Mapping[str, Credential] | None) -> None:
+        """Let in the logins that the storage has; None: it could not be read yet."""
+        self._book = replace(self._book, stored=found)
 
     def _secure(self, config: Config) -> None:
         """Load the certificate, for connections that come from now on."""
@@ -325,7 +326,7 @@ def credential_book(config: Config) -> CredentialBook:
         )
         for name, section in config.credentials.items()
     }
-    return CredentialBook(declared=declared, stored={})
+    return CredentialBook(declared=declared, stored=None)
 
 
 def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstream:

@@ -9,6 +9,7 @@ import click
 
 from relay.cli.check import check
 from relay.cli.config import config
+from relay.cli.credentials import credentials
 from relay.cli.demo import demo
 from relay.cli.events import events, stats
 from relay.cli.explain import explain
@@ -41,5 +42,5 @@ def main() -> None:
     """Relay mail with tracked links, and record who opens and clicks."""
 
 
-for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats, queue):
+for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats, queue, credentials):
     main.add_command(_command)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
@@ -49,6 +49,25 @@ class CredentialSection(Section):
     configuration_sets: Annotated[tuple[SetName, ...], BeforeValidator(as_list)] = Field(
         ("*",), min_length=1, description="The sets that its mail may name; * is every one."
     )
+
+
+def read_section(
+    password_hash: str, sender_domains: tuple[str, ...], configuration_sets: tuple[str, ...]
+) -> CredentialSection:
+    """Make the table of a login that is not in the file. UnfitError: a value breaks a rule of the file's tables."""
+    values = {
+        "password_hash": password_hash,
+        "sender_domains": sender_domains,
+        "configuration_sets": configuration_sets,
+    }
+    try:
+        return CredentialSection.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, UnfitError):
+            raise cause from error
+        raise UnfitError(f"{first['loc'][0]}: {first['msg']}", "see docs/reference/configuration.md") from error
 
 
 CREDENTIAL: Final = Kind(name="credential", named=True, model=CredentialSection)

@@ -23,7 +23,7 @@ class _Clock:
 
 
 def _hashed() -> float:
-    return HASHED._value.get()
+    return float(HASHED._value.get())
 
 
 async def test_an_unknown_name_costs_what_a_wrong_password_costs() -> None:

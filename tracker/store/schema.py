@@ -25,7 +25,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD: Final = "0001"  # the revision that these tables are
+HEAD: Final = "0002"  # the revision that these tables are
 
 metadata: Final = MetaData()
 
@@ -134,6 +134,17 @@ destination_cursor: Final = Table(
     metadata,
     Column("destination", Text, primary_key=True),
     Column("seq", BigInteger, nullable=False),  # the last event that this destination has or does not take
+)
+
+credential: Final = Table(
+    "credential",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password_hash", Text, nullable=False),
+    Column("sender_domains", Text, nullable=False),  # a JSON list, as the next
+    Column("configuration_sets", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 aside: Final = Table(

@@ -1,0 +1,257 @@
+"""`mailwake credentials`: the SMTP logins, those of the file shown, those of the storage made, changed and removed."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from relay.cli.options import EXIT_NO, EXIT_UNUSABLE, config_option, json_option, load
+
+if TYPE_CHECKING:
+    from relay.appconfig import Config
+    from tracker.contract.credentials import Credential
+
+_PATIENCE_S: Final = 5.0  # with a storage that is busy; a transaction of the ingester takes less than one
+_MAX_PASSWORD_BYTES: Final = 1024
+
+domain_option = click.option(
+    "--domain", "domains", multiple=True, metavar="DOMAIN", help="A domain that it may send from; repeatable."
+)
+set_option = click.option(
+    "--set", "sets", multiple=True, metavar="NAME", help="A configuration set that its mail may name; repeatable."
+)
+generate_option = click.option("--generate", is_flag=True, help="Make a password and print it, once.")
+
+
+@click.group()
+def credentials() -> None:
+    """Show, make and remove SMTP logins.
+
+    What is made here is in force within two seconds, with no restart. What stands in the file is changed there.
+    """
+
+
+@credentials.command("list")
+@config_option
+@json_option
+def list_(*, config_path: Path | None, as_json: bool) -> None:
+    """List every login, where it comes from and what it may send."""
+    config = load(config_path)
+    rows = [_row(config, one) for _, one in sorted(_all(config).items())]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        for row in rows:
+            click.echo(f"{row['name']}  {' '.join(row['sender_domains'])}  ({row['origin']})")
+    else:
+        click.echo("There is no login. Make one with `mailwake credentials add NAME --domain DOMAIN`.")
+
+
+@credentials.command()
+@config_option
+@json_option
+@click.argument("name")
+def show(*, config_path: Path | None, as_json: bool, name: str) -> None:
+    """Show one login, but for its password."""
+    config = load(config_path)
+    one = _all(config).get(name)
+    if one is None:
+        _end(f"there is no login {name!r}")
+    row = _row(config, one)
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    for key, value in row.items():
+        click.echo(f"{key} = {value if isinstance(value, str) else ', '.join(value)}")
+
+
+@credentials.command()
+@config_option
+@click.argument("name")
+@domain_option
+@set_option
+@generate_option
+@click.option("--print", "only_print", is_flag=True, help="Print the table for config.toml, and store nothing.")
+def add(
+    *,
+    config_path: Path | None,
+    name: str,
+    domains: tuple[str, ...],
+    sets: tuple[str, ...],
+    generate: bool,
+    only_print: bool,
+) -> None:
+    """Make a login. Its password is read from standard input, or asked for twice."""
+    config = load(config_path)
+    _check_free(config, name)
+    if not only_print and name in _stored(config):
+        _end(f"there is a login {name!r} already; change it with `mailwake credentials update`")
+    if not domains:
+        _end("say with --domain what it may send from", EXIT_UNUSABLE)
+    one = _make(config, name, _new_hash(generate=generate), domains, sets or ("*",))
+    if not only_print:
+        _write(config, one)
+        click.echo(f"The login {name} is stored.")
+        return
+    click.echo(f"[credential.{name}]\npassword_hash = {json.dumps(one.password_hash)}")
+    click.echo(f"sender_domains = {json.dumps(one.permission.sender_domains)}")
+    click.echo(f"configuration_sets = {json.dumps(one.permission.configuration_sets)}")
+
+
+@credentials.command()
+@config_option
+@click.argument("name")
+@domain_option
+@set_option
+@click.option("--password", is_flag=True, help="Read a new password from standard input, or ask for it twice.")
+@generate_option
+def update(
+    *,
+    config_path: Path | None,
+    name: str,
+    domains: tuple[str, ...],
+    sets: tuple[str, ...],
+    password: bool,
+    generate: bool,
+) -> None:
+    """Change what a login may send, or its password; what is not named stays."""
+    config = load(config_path)
+    _check_free(config, name)
+    old = _stored(config).get(name)
+    if old is None:
+        _end(f"there is no login {name!r}")
+    if not (domains or sets or password or generate):
+        _end("say what to change: --domain, --set, --password or --generate", EXIT_UNUSABLE)
+    new_hash = _new_hash(generate=generate) if password or generate else old.password_hash
+    permission = old.permission
+    _write(
+        config,
+        _make(config, name, new_hash, domains or permission.sender_domains, sets or permission.configuration_sets),
+    )
+    click.echo(f"The login {name} is changed.")
+
+
+@credentials.command()
+@config_option
+@click.argument("name")
+def remove(*, config_path: Path | None, name: str) -> None:
+    """Remove a login: nobody comes in with it, and sessions that did send nothing more."""
+    from tracker.store import credentials as store
+
+    config = load(config_path)
+    _check_free(config, name)
+    if name not in _stored(config) or not _change(config, lambda connection: store.remove(connection, name)):
+        _end(f"there is no login {name!r}")
+    click.echo(f"The login {name} is removed.")
+
+
+def _all(config: "Config") -> "dict[str, Credential]":
+    from relay.wiring import credential_book
+
+    return _stored(config) | dict(credential_book(config).declared)
+
+
+def _stored(config: "Config") -> "dict[str, Credential]":
+    from tracker.store.credentials import StoredCredentials
+
+    stored = StoredCredentials(config.storage.path)
+    ends_at = time.monotonic() + _PATIENCE_S
+    while not stored.look() and stored.found is None:
+        if time.monotonic() > ends_at:
+            _end(f"the storage {config.storage.path} cannot be read now")
+        time.sleep(0.1)
+    return dict(stored.found or {})
+
+
+def _row(config: "Config", one: "Credential") -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "sender_domains": list(one.permission.sender_domains),
+        "configuration_sets": list(one.permission.configuration_sets),
+        "origin": f"set in {config.source.path.name}" if one.name in config.credentials else "stored",
+    }
+
+
+def _check_free(config: "Config", name: str) -> None:
+    if name in config.credentials:
+        _end(f"credential.{name} is set in {config.source.path.name}: change it there, and run `mailwake reload`")
+
+
+def _make(
+    config: "Config", name: str, password_hash: str, domains: tuple[str, ...], sets: tuple[str, ...]
+) -> "Credential":
+    """Make a login by the rules of the file's tables; exit code 2: it breaks one."""
+    import re
+
+    from relay.config.credential import read_section
+    from tracker.contract.credentials import EVERY_SET, Credential, Permission
+    from tracker.runtime.configtypes import NAME_PATTERN
+    from tracker.runtime.units import UnfitError
+
+    if not re.fullmatch(NAME_PATTERN, name):
+        _end(f"{name!r} is no name: use 1 to 64 letters, digits, _ and -", EXIT_UNUSABLE)
+    try:
+        section = read_section(password_hash, domains, sets)
+    except UnfitError as error:
+        _end(str(error), EXIT_UNUSABLE)
+    for missing in set(section.configuration_sets) - {EVERY_SET, *config.sets}:
+        _end(f"there is no configuration set {missing!r}", EXIT_UNUSABLE)
+    permission = Permission(sender_domains=section.sender_domains, configuration_sets=section.configuration_sets)
+    return Credential(name=name, password_hash=section.password_hash.get_secret_value(), permission=permission)
+
+
+def _new_hash(*, generate: bool) -> str:
+    from relay.smtp import passwords
+
+    if generate:
+        password = passwords.generate()
+        click.echo(f"password: {password}", err=True)
+    elif sys.stdin.isatty():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline(_MAX_PASSWORD_BYTES + 2).rstrip("\r\n")
+    if not password or "\0" in password or len(password.encode()) > _MAX_PASSWORD_BYTES:
+        _end(f"a password has 1 to {_MAX_PASSWORD_BYTES} octets, none of them NUL", EXIT_UNUSABLE)
+    return passwords.hash_password(password.encode())
+
+
+def _write(config: "Config", one: "Credential") -> None:
+    from tracker.store import credentials as store
+
+    _change(config, lambda connection: store.put(connection, one, datetime.now(UTC)))
+
+
+def _change(config: "Config", work: Callable[[Any], bool | None]) -> bool | None:
+    """Do it in one transaction of the storage; exit code 1: it stays locked, or cannot be used."""
+    from relay.app import load_secrets
+    from tracker.store.database import StorageUnavailableError, Store
+
+    # The first start makes the keys while there is no storage: where this makes the storage, it is the first start.
+    load_secrets(config, may_create=True)
+
+    async def run() -> bool | None:
+        store = Store(config.storage.path)
+        ends_at = time.monotonic() + _PATIENCE_S
+        try:
+            while True:
+                try:
+                    return await store.write(work)
+                except StorageUnavailableError as error:
+                    if time.monotonic() > ends_at:
+                        _end(str(error))
+                await asyncio.sleep(0.1)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def _end(why: str, code: int = EXIT_NO) -> NoReturn:
+    click.echo(f"mailwake: {why}", err=True)
+    raise SystemExit(code)
