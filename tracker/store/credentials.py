@@ -22,6 +22,7 @@ from tracker.store.times import to_ms
 
 LOOK_EVERY_S: Final = 1.0
 _SETTLED_S: Final = 2.0
+_FAILURES_TOLD: Final = 3  # the first ones may be a storage that is being made
 
 _log = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class StoredCredentials:
         self.found: Mapping[str, Credential] | None = None
         self._path = path
         self._seen: tuple[tuple[int, int, int], ...] | None = None
-        self._is_told = False
+        self._failures = 0
 
     def look(self) -> bool:
         """Read the storage if it may have changed; True: what is stored is other than before. Blocks."""
@@ -74,11 +75,11 @@ class StoredCredentials:
                 with reading(self._path) as connection:
                     found = read_all(connection)
             except StorageUnavailableError as error:
-                if not self._is_told:
-                    self._is_told = True
+                self._failures += 1
+                if self._failures == _FAILURES_TOLD:
                     _log.warning("logins_not_read", error=str(error))
                 return False
-        self._seen, self._is_told = stamp, False
+        self._seen, self._failures = stamp, 0
         changed = found != self.found
         self.found = found
         return changed
