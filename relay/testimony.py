@@ -34,7 +34,8 @@ class Promise(Struct, frozen=True, kw_only=True):
     """All that a copy may differ in from its message.
 
     `links` are pairs of tracking URL and URL, by number. `spans` are the bytes of the message that may change, sorted.
-    `field` is a header field that comes, whole, at `field_at` of the message; empty where none does.
+    `field` is a header field that comes, whole, at `field_at` of the message; empty where none does. `unsigned`: the
+    signatures in the message's header leave.
     """
 
     links: tuple[tuple[str, str], ...] = ()
@@ -43,6 +44,7 @@ class Promise(Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
     field: bytes = b""
     field_at: int = 0
+    unsigned: bool = False
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -103,6 +105,7 @@ def promise_of(plan: RewritePlan, mint: Mint, *, field: bytes = b"", field_at: i
         spans=tuple(sorted([*spans, *plan.cuts])),
         field=field,
         field_at=field_at,
+        unsigned=plan.unsigned,
     )
 
 

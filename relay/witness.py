@@ -53,6 +53,7 @@ _NEIGHBOURS: Final = {
     "gb2312": "gb18030",
 }
 _STALE: Final = frozenset({"content-md5", "content-length"})
+_SIGNATURES: Final = frozenset({"dkim-signature", "arc-seal", "arc-message-signature", "arc-authentication-results"})
 _ENCODING: Final = "content-transfer-encoding"
 
 
@@ -136,6 +137,10 @@ class _Witness:
         left = set(_STALE) if is_edited or before.is_multipart() else set()
         if is_edited and _encoding(after) == "quoted-printable" != _encoding(before):
             left |= {_ENCODING} | ({"mime-version"} - {name.lower() for name, _ in old})
+        if self.promise.unsigned:
+            left |= _SIGNATURES
+            if any(name.lower() in _SIGNATURES for name, _ in new):
+                self._say(Kind.HEADER, section, "a signature that was to leave is there")
         kept = [[item for item in items if item[0].lower() not in left] for items in (old, new)]
         if kept[0] != kept[1] or len(new) > len(old) + 2:
             self._say(Kind.HEADER, section, "another header")

@@ -87,7 +87,8 @@ class Skip(Struct, frozen=True, kw_only=True):
 class RewritePlan:
     """All that is done to `message`. `parts` are in the order of the message, `cuts` are fields that become untrue.
 
-    `reason` is set where the whole message is left untouched, `pixel` where a pixel is added.
+    `reason` is set where the whole message is left untouched, `pixel` where a pixel is added, `unsigned` where the
+    signatures that it bore are among the cuts.
     """
 
     message: bytes
@@ -97,6 +98,7 @@ class RewritePlan:
     reason: SkipReason | None = None
     cuts: tuple[Span, ...] = ()
     parts: tuple[PartEdit, ...] = ()
+    unsigned: bool = False
 
 
 def make(message: bytes, options: RewriteOptions) -> RewritePlan:
@@ -117,13 +119,15 @@ def make(message: bytes, options: RewriteOptions) -> RewritePlan:
     planner.plan_text([body for body in opened if not body.is_html])
     edits = [edit for body in opened if (edit := bodies.close(body)) is not None]
     changed = {edit.section for edit in edits}
+    broken = _signatures(root) if changed else []
     return RewritePlan(
         message=message,
         links=tuple(planner.links),
         skips=tuple(planner.skips),
         pixel=planner.has_pixel,
-        cuts=tuple(sorted([*_stale_fields(root, changed), *(_signatures(root) if changed else ())])),
+        cuts=tuple(sorted([*_stale_fields(root, changed), *broken])),
         parts=tuple(edits),
+        unsigned=bool(broken),
     )
 
 

@@ -36,6 +36,7 @@ def options(
     text_links: bool = True,
     max_links: int = 250,
     rules: LinkRules | None = None,
+    resign: bool = False,
 ) -> RewriteOptions:
     """Return options that track everything, but for what is said."""
     return RewriteOptions(
@@ -44,6 +45,7 @@ def options(
         text_links=text_links,
         max_links=max_links,
         rules=rules or LinkRules(own_hosts=frozenset({HOST})),
+        resign=resign,
     )
 
 

@@ -6,6 +6,7 @@ Their parts have laws of their own: `test_mime.py` (spans tile the input), `test
 
 import base64
 import binascii
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,7 @@ _MESSAGES = st.builds(
             b"From: a@b.example\r\nTo: c@d.example\r\nMIME-Version: 1.0\r\n",
             b"List-Unsubscribe: <http://a.example>\r\n",
             b"From x\r\nSubject: mbox\r\n",
-            b"DKIM-Signature: v=1\r\n",
+            b"DKIM-Signature: v=1\r\n b=x\r\nSubject: x\r\n",
             b"Content-Length: 7\r\n",
         ]
     ),
@@ -140,10 +141,10 @@ def test_a_plan_of_a_copy_has_no_links(message: bytes) -> None:
     assert proofs.links_of_a_second_pass(made, joined(made, MINT), EVERY_LINK) == []
 
 
-@given(_MESSAGES)
-def test_the_witness_agrees(message: bytes) -> None:
+@given(_MESSAGES, st.booleans())
+def test_the_witness_agrees(message: bytes, resign: bool) -> None:
     """The parsers of others see a copy that differs in nothing but what the plan says."""
-    made = plan.make(message, EVERY_LINK)
+    made = plan.make(message, replace(EVERY_LINK, resign=resign))
 
     assert witness.check(message, joined(made, MINT), made, MINT) == []
 

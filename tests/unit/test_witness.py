@@ -197,6 +197,19 @@ def test_a_change_of_a_message_that_was_to_stay_is_seen() -> None:
     assert Kind.BYTES in {one.kind for one in witness.check(message, message + b"\r\n", made, FixedMint())}
 
 
+def test_signatures_that_leave_are_agreed_to_and_nothing_else_in_the_header() -> None:
+    """With `resign`: all of them and only them, and a copy that keeps one is seen."""
+    signatures = b"DKIM-Signature: v=1;\r\n b=x\r\n", b"ARC-Seal: i=1\r\n", b"ARC-Authentication-Results: i=1\r\n"
+    message = b"".join(signatures) + html_mail("<a href='https://shop.example/a'>a</a>", "Subject: Hi")
+    made = plan.make(message, options(resign=True))
+    copy = joined(made)
+
+    assert not any(name in copy for name in (b"DKIM-", b"ARC-"))
+    assert witness.check(message, copy, made, FixedMint()) == []
+    for wrong in (signatures[0] + copy, copy.replace(b"Subject: Hi\r\n", b"")):
+        assert Kind.HEADER in {one.kind for one in witness.check(message, wrong, made, FixedMint())}
+
+
 def test_lines_of_quoted_printable_that_no_edit_touches_keep_their_bytes() -> None:
     """Encoding a line again, to the same text, is a change where none was promised."""
     body = quoted_printable.encode("<p>grüße</p>\r\n<p>x</p>\r\n<a href='https://shop.example/a'>a</a>\r\n".encode())
