@@ -289,6 +289,8 @@ class Connection:
         return self._judge(reply, Phase.DATA)
 
     async def _transmit(self, protocol: SMTPProtocol, transaction: Transaction) -> Attempt:
+        if protocol._buffer:  # noqa: SLF001 - pinned
+            return _stray_reply(Phase.DATA)
         waiter = protocol._response_waiter  # noqa: SLF001 - pinned
         protocol._response_pending = True  # noqa: SLF001 - pinned: else a reply before the dot is thrown away
         is_dot_written = False
@@ -334,7 +336,7 @@ class Connection:
         """
         protocol = self._smtp.protocol
         if protocol is not None and protocol._buffer:  # noqa: SLF001 - pinned
-            raise _Ended(Deferred(reply=None, phase=phase, of_upstream=True, detail="a reply came unasked"))
+            raise _Ended(_stray_reply(phase))
         try:
             return await self._smtp.execute_command(*words, timeout=self._options.command_timeout_s)
         except (SMTPException, OSError) as error:
@@ -349,6 +351,10 @@ class Connection:
 def verifying_context(options: UpstreamOptions) -> ssl.SSLContext:
     """Return the TLS context that checks the upstream's certificate and name. Raises OSError: `tls_ca` is unusable."""
     return ssl.create_default_context(cafile=options.tls_ca)
+
+
+def _stray_reply(phase: Phase) -> Deferred:
+    return Deferred(reply=None, phase=phase, of_upstream=True, detail="the upstream sent a reply that nobody asked for")
 
 
 def _parameters(**values: str) -> list[bytes]:

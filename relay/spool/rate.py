@@ -13,6 +13,7 @@ Theory:
     ever more slowly, down to once in a minute, as one that is down is probed.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +23,8 @@ BURST_S: Final = 0.1
 _CUT_EVERY_S: Final = 1.0
 _SETTLED_S: Final = 5.0  # a rate that was regained is kept that long before it is cut again
 _MOSTLY: Final = 0.25  # the share of throttling replies above which the rate is cut again at once
+_SHORTEST_S: Final = 0.25  # what begins at once on all connections is no rate yet
+_REMEMBERED: Final = 1024
 _STEP_EVERY_S: Final = 0.25
 _STEP: Final = 1 / 8
 _STEP_BEYOND: Final = 1 / 20
@@ -42,9 +45,7 @@ class Rate:
     _stepped_at_s: float = float("-inf")
     _replies: int = 0
     _throttled: int = 0
-    _second: int = 0
-    _sent: int = 0
-    _sent_before: int = 0
+    _sent: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def __post_init__(self) -> None:
         """Begin at the configured rate."""
@@ -65,11 +66,7 @@ class Rate:
 
     def take(self, now_s: float) -> None:
         """Note that a transaction begins, after `wait_s` gave 0."""
-        second = int(now_s)
-        if second != self._second:
-            self._sent_before = self._sent if second == self._second + 1 else 0
-            self._second, self._sent = second, 0
-        self._sent += 1
+        self._sent.append(now_s)
         if self.per_s is not None:
             self._tokens = max(0.0, self._tokens - 1.0)
 
@@ -82,7 +79,7 @@ class Rate:
         has_recovered = self.per_s is None or (since_s >= _SETTLED_S and self.per_s >= self._before_cut)
         if since_s < _CUT_EVERY_S or not (is_most or has_recovered):
             return False
-        self._before_cut = self.per_s if self.per_s is not None else self._measured()
+        self._before_cut = self.per_s if self.per_s is not None else self._measured(now_s)
         self.per_s = max(self._before_cut / 2, SLOWEST_PER_S)
         self._tokens, self._filled_at_s = 0.0, now_s
         self._cut_at_s = self._stepped_at_s = now_s
@@ -109,6 +106,8 @@ class Rate:
         self._tokens = min(burst, self._tokens + max(0.0, now_s - self._filled_at_s) * per_s)
         self._filled_at_s = now_s
 
-    def _measured(self) -> float:
-        """Return at which rate mail was going out; at least one a second."""
-        return float(max(self._sent, self._sent_before, 1))
+    def _measured(self, now_s: float) -> float:
+        """Return at which rate mail went out in the last second; at least one."""
+        recent = [at for at in self._sent if at > now_s - 1.0]
+        span_s = max(now_s - recent[0], _SHORTEST_S) if recent else 1.0
+        return max(len(recent) / span_s, 1.0)

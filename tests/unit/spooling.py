@@ -26,6 +26,7 @@ def make_entry(
     reverse_path: str = "shop@shop.example",
     body_8bit: bool = False,
     report: bool = False,
+    fallbacks: tuple[str, ...] = (),
 ) -> SpoolEntry:
     """Make an entry whose copies are numbered like its recipients; by default there is one, `ana@a.example`."""
     message = make_id(number, at)
@@ -52,4 +53,5 @@ def make_entry(
         upstream=upstream,
         body_8bit=body_8bit,
         report=report,
+        fallbacks=fallbacks,
     )
