@@ -45,28 +45,25 @@ def main() -> int:
     arguments.add_argument("--only", nargs="*", default=[], help="names of peers, as in the table")
     arguments.add_argument("--write", action="store_true", help="write the page and the JSON")
     asked = arguments.parse_args()
-    result = report.Result()
+    clients, servers = report.Result(), report.Result()
     with tempfile.TemporaryDirectory(prefix="mailwake-interop-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # servers drop to users of their own
         certificate = certificates.make(folder / "tls")
         for found in _before(folder, certificate, asked.only):
-            _collect(result.clients, result.cells, found)
+            _collect(clients, found)
         for server in _SERVERS:
             if not asked.only or server.name in asked.only:
                 for found in _behind(server, folder, certificate):
-                    _collect(result.servers, result.cells, found)
+                    _collect(servers, found)
     if asked.write:
-        report.write(result)
-    return 1 if any(isinstance(cell.outcome, Failed) for cell in result.cells) else 0
+        report.write(clients, servers)
+    return 1 if any(isinstance(cell.outcome, Failed) for cell in (*clients.cells, *servers.cells)) else 0
 
 
-def _collect(peers: list[Peer], cells: list[Cell], found: Peer | Cell) -> None:
+def _collect(result: report.Result, found: Peer | Cell) -> None:
     print(report.line(found), flush=True)
-    if isinstance(found, Peer):
-        peers.append(found)
-    else:
-        cells.append(found)
+    result.add(found)
 
 
 def _before(folder: Path, certificate: Certificate, only: list[str]) -> Iterator[Peer | Cell]:

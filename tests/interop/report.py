@@ -18,11 +18,17 @@ _END: Final = "<!-- made by `make interop`: end -->"
 
 @dataclass(slots=True)
 class Result:
-    """Who took part, and what came of each cell."""
+    """Who took part on one side, and what came of each cell."""
 
-    clients: list[Peer] = field(default_factory=list)
-    servers: list[Peer] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
+
+    def add(self, found: Peer | Cell) -> None:
+        """Keep what a run has found."""
+        if isinstance(found, Peer):
+            self.peers.append(found)
+        else:
+            self.cells.append(found)
 
 
 def line(found: Peer | Cell) -> str:
@@ -33,7 +39,7 @@ def line(found: Peer | Cell) -> str:
     return f"    {found.item:24} {word:12} {why}"
 
 
-def write(result: Result) -> None:
+def write(clients: Result, servers: Result) -> None:
     """Write the page between its markers, and the JSON."""
     now = datetime.now(UTC)
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
@@ -44,10 +50,10 @@ def write(result: Result) -> None:
         "",
         "### Clients before Mailwake",
         "",
-        *_table(result.clients, result.cells),
+        *_table(clients),
         "### Servers behind Mailwake",
         "",
-        *_table(result.servers, result.cells),
+        *_table(servers),
     ]
     _PAGE.write_text(head + _BEGIN + "\n" + "\n".join(made) + _END + tail, encoding="utf-8")
     whole = {
@@ -55,27 +61,37 @@ def write(result: Result) -> None:
         "taken_at": now.isoformat(timespec="seconds"),
         "machine": machine,
         "python": platform.python_version(),
-        "peers": [
-            {"name": peer.name, "version": peer.version, "absent": peer.absent}
-            for peer in (*result.clients, *result.servers)
-        ],
-        "cells": [
-            {"peer": cell.peer, "item": cell.item, **dict(zip(("outcome", "why"), _words(cell.outcome), strict=True))}
-            for cell in result.cells
-        ],
+        "clients": _as_json(clients),
+        "servers": _as_json(servers),
     }
     _JSON.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _table(peers: list[Peer], cells: list[Cell]) -> list[str]:
+def _as_json(result: Result) -> list[dict[str, object]]:
+    """Return each peer with its cells."""
+    return [
+        {
+            "name": peer.name,
+            **({"absent": peer.absent} if peer.absent else {"version": peer.version}),
+            "cells": {
+                cell.item: dict(zip(("outcome", "why"), _words(cell.outcome), strict=True))
+                for cell in result.cells
+                if cell.peer == peer.name
+            },
+        }
+        for peer in result.peers
+    ]
+
+
+def _table(result: Result) -> list[str]:
     """Return a table with a column a peer and a row a thing asked, then the reasons of what is not simply yes."""
-    here = [peer for peer in peers if not peer.absent]
-    lines = [f"Left out: {peer.name} ({peer.absent})." for peer in peers if peer.absent]
+    here = [peer for peer in result.peers if not peer.absent]
+    lines = [f"Left out: {peer.name} ({peer.absent})." for peer in result.peers if peer.absent]
     if not here:
         return [*lines, ""]
     names = [peer.name for peer in here]
-    items = list(dict.fromkeys(cell.item for cell in cells if cell.peer in names))
-    found = {(cell.peer, cell.item): cell.outcome for cell in cells}
+    items = list(dict.fromkeys(cell.item for cell in result.cells))
+    found = {(cell.peer, cell.item): cell.outcome for cell in result.cells}
     notes: dict[str, int] = {}
     lines += ["| | " + " | ".join(f"{peer.name} {peer.version}" for peer in here) + " |"]
     lines += ["| --- |" + " --- |" * len(here)]
