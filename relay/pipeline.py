@@ -25,12 +25,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
-from relay.core import dkim, downgrade, outgoing, reply
+from relay.core import dkim, downgrade, outgoing, reply, senders
 from relay.core import plan as plans
 from relay.core.attempt import CopyForm, UpstreamReply
 from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
-from relay.core.facts import facts_of
+from relay.core.facts import facts_of, rejected_of
 from relay.core.outgoing import NO_FIELDS, OutgoingFields
 from relay.core.plan import RewriteOptions, RewritePlan
 from relay.core.policy import Track, Untouched
@@ -39,7 +39,7 @@ from relay.core.reply import Reply
 from relay.core.submission import Submission
 from relay.spool.entry import SpoolEntry
 from relay.testimony import Question, question_of
-from tracker.contract.events import CopyFacts
+from tracker.contract.events import CopyFacts, Rejected
 from tracker.contract.ids import COPY_SUFFIX_BYTES, RANDOM_BYTES_OF_MESSAGE_ID, CopyId, MessageId
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import Settings
@@ -55,6 +55,10 @@ Verify = Callable[[MessageId, int, Callable[[], Question]], None]
 """Takes a message that was rewritten, its size in bytes, and how to make the question about it; returns at once."""
 
 
+async def _tell_nobody(_record: Rejected) -> None:
+    """Take a refusal where no events are kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the pipeline asks of the world.
@@ -62,7 +66,7 @@ class Ports:
     `put` returns when the message is safe, else raises OSError; `take_out` undoes it. `verdict` is None, or queues as
     `queue` does and returns the upstream's refusal of all recipients, if it comes in time. `signers` are those of the
     tables `[dkim.NAME]`. `verify` is None where no mail is verified. `fields` are those that an upstream wants on what
-    leaves.
+    leaves. `reject` is told of messages that their login may not send.
     """
 
     settings: Callable[[], Settings]
@@ -72,6 +76,7 @@ class Ports:
     queue: Callable[[SpoolEntry], None]
     clock: Clock
     entropy: Entropy
+    reject: Callable[[Rejected], Awaitable[None]] = _tell_nobody
     signers: Callable[[], Mapping[str, Signer]] = dict
     verify: Verify | None = None
     fields: Callable[[str], OutgoingFields] = lambda _: NO_FIELDS
@@ -102,9 +107,13 @@ class Pipeline:
         entropy = self._ports.entropy
         message_id = MessageId.make(unix_ms=int(now.timestamp() * 1000), entropy=entropy(RANDOM_BYTES_OF_MESSAGE_ID))
         prepared = await self._prepare(submission, settings, message_id)
-        if isinstance(prepared, Reply):
-            return prepared
         copies = self._copy_ids(message_id, len(submission.envelope.recipients))
+        if isinstance(prepared, Reply):
+            if senders.is_refusal(prepared):
+                await self._ports.reject(
+                    rejected_of(submission, prepared, settings, message_id=message_id, copies=copies, at=now)
+                )
+            return prepared
         accepted = facts_of(submission, prepared, message_id=message_id, copies=copies, at=now)
         entry = SpoolEntry(
             accepted=accepted,

@@ -47,6 +47,7 @@ from relay.spool.space import SpaceGate, SpoolOptions
 from relay.verification.sampling import Sampler
 from tracker.app import now
 from tracker.contract.credentials import Credential, CredentialBook, Permission
+from tracker.contract.events import Rejected
 from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
 from tracker.runtime import slots
@@ -69,6 +70,7 @@ class Relay:
     def __init__(self, config: Config, settings: Settings, keys: Secrets, own_slot: Slot, journal: EventSink) -> None:
         """Open the spool, adopt what others left. ConfigError: a spool file or a certificate cannot be used."""
         self._is_draining = False
+        self._journal = journal
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
         adopted = slots.adopt("spool.directory", config.spool.directory, "q")
         in_flight_bytes = config.relay.memory_in_flight
@@ -100,6 +102,7 @@ class Relay:
                 queue=self._queue,
                 clock=now,
                 entropy=os.urandom,
+                reject=self._tell_reject,
                 signers=lambda: signers,
                 verify=self._sampler.offer if self._sampler is not None else None,
                 fields={name: _fields(section) for name, section in config.upstreams.items()}.__getitem__,
@@ -189,6 +192,13 @@ class Relay:
         """
         await asyncio.to_thread(self._secure, config)
         self._book = replace(self._book, declared=credential_book(config).declared)
+
+    async def _tell_reject(self, record: Rejected) -> None:
+        """Journal a refusal; the client gets it all the same where the journal cannot be written."""
+        try:
+            await self._journal.emit([record])
+        except OSError as error:
+            _log.error("reject_not_told", message_ref=str(record.facts.message), error=str(error))
 
     def know_stored(self, found: Mapping[str, Credential] | None) -> None:
         """Let in the logins that the storage has; None: it could not be read yet."""

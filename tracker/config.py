@@ -55,8 +55,6 @@ def _event(value: object) -> object:
     folded = value.lower().replace("_", "").replace("-", "")
     if folded in _EVENTS:
         return _EVENTS[folded]
-    if folded == "reject":
-        raise UnfitError(f"{value!r} is planned, and not in this version", "remove it")
     if folded in _NO_SUCH_EVENTS:
         raise UnfitError(f"Mailwake has no event {value!r}", "remove it")
     raise UnfitError(f"there is no event {value!r}", f"choose from {', '.join(_EVENTS.values())}")

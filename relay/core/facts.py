@@ -8,14 +8,16 @@ from collections import Counter
 from datetime import datetime
 from typing import Final
 
-from relay.core import encoded_words, mailboxes
+from relay.core import controls, encoded_words, headers, mailboxes
 from relay.core.headers import HeaderBlock
 from relay.core.plan import Link, RewritePlan
-from relay.core.policy import Track
+from relay.core.policy import Track, sender_domain
 from relay.core.prepare import Prepared
+from relay.core.reply import Reply
 from relay.core.submission import Submission
-from tracker.contract.events import Accepted, CopyFacts, HeaderField, MessageFacts, Skipped, TrackedLink
+from tracker.contract.events import Accepted, CopyFacts, HeaderField, MessageFacts, Rejected, Skipped, TrackedLink
 from tracker.contract.ids import CopyId, MessageId
+from tracker.contract.settings import Settings
 from tracker.contract.urls import without_query
 
 MAX_HEADER_BYTES: Final = 10_240
@@ -28,37 +30,93 @@ def facts_of(
     submission: Submission, prepared: Prepared, *, message_id: MessageId, copies: tuple[CopyId, ...], at: datetime
 ) -> Accepted:
     """Return the record of acceptance; `copies` stand in the order of the envelope's recipients."""
-    block = prepared.original
     chosen = prepared.decision
-    header_fields, truncated = _header_fields(block)
     return Accepted(
-        facts=MessageFacts(
-            message=message_id,
-            accepted_at=at,
-            source=str(submission.envelope.reverse_path),
-            source_address=submission.session.client_address,
-            caller=submission.session.caller,
+        facts=_facts(
+            submission,
+            prepared.original,
+            message_id=message_id,
+            at=at,
             from_domain=chosen.from_domain,
             configuration_set=chosen.configuration_set.name if isinstance(chosen, Track) else None,
             upstream=chosen.configuration_set.upstream if isinstance(chosen, Track) else chosen.upstream,
-            headers=header_fields,
-            headers_truncated=truncated,
-            from_header=_addresses(block, "From"),
-            to_header=_addresses(block, "To"),
-            cc_header=_addresses(block, "Cc"),
-            reply_to_header=_addresses(block, "Reply-To"),
-            date_header=_first(block, "Date"),
-            message_id_header=_first(block, "Message-ID"),
-            subject=encoded_words.decode(_first(block, "Subject")),
             tags=prepared.controls.tags,
             links=() if prepared.plan is None else tuple(_tracked(link) for link in prepared.plan.links),
             skipped=_skipped(prepared),
-            size_bytes=len(submission.message),
         ),
         copies=tuple(
             _copy_facts(prepared, copy, recipient)
             for copy, recipient in zip(copies, submission.envelope.recipients, strict=True)
         ),
+    )
+
+
+def rejected_of(
+    submission: Submission,
+    reply: Reply,
+    settings: Settings,
+    *,
+    message_id: MessageId,
+    copies: tuple[CopyId, ...],
+    at: datetime,
+) -> Rejected:
+    """Return the record of a message that its login may not send; the account's set says who hears of it."""
+    block = headers.scan(submission.message)
+    return Rejected(
+        facts=_facts(
+            submission,
+            block,
+            message_id=message_id,
+            at=at,
+            from_domain=sender_domain(block.values("From"), submission.envelope.reverse_path),
+            configuration_set=settings.account_set,
+            upstream=settings.default_upstream,
+            tags=controls.read(block.values).tags,
+        ),
+        copies=tuple(
+            CopyFacts(copy=copy, recipient=str(recipient), opens=False, clicks=False)
+            for copy, recipient in zip(copies, submission.envelope.recipients, strict=True)
+        ),
+        reply=reply.line(),
+    )
+
+
+def _facts(
+    submission: Submission,
+    block: HeaderBlock,
+    *,
+    message_id: MessageId,
+    at: datetime,
+    from_domain: str,
+    configuration_set: str | None,
+    upstream: str,
+    tags: tuple[tuple[str, str], ...],
+    links: tuple[TrackedLink, ...] = (),
+    skipped: tuple[Skipped, ...] = (),
+) -> MessageFacts:
+    header_fields, truncated = _header_fields(block)
+    return MessageFacts(
+        message=message_id,
+        accepted_at=at,
+        source=str(submission.envelope.reverse_path),
+        source_address=submission.session.client_address,
+        caller=submission.session.caller,
+        from_domain=from_domain,
+        configuration_set=configuration_set,
+        upstream=upstream,
+        headers=header_fields,
+        headers_truncated=truncated,
+        from_header=_addresses(block, "From"),
+        to_header=_addresses(block, "To"),
+        cc_header=_addresses(block, "Cc"),
+        reply_to_header=_addresses(block, "Reply-To"),
+        date_header=_first(block, "Date"),
+        message_id_header=_first(block, "Message-ID"),
+        subject=encoded_words.decode(_first(block, "Subject")),
+        tags=tags,
+        links=links,
+        skipped=skipped,
+        size_bytes=len(submission.message),
     )
 
 

@@ -29,6 +29,11 @@ def check_header(permission: Permission, header: HeaderBlock) -> Reply | None:
     )
 
 
+def is_refusal(reply: Reply) -> bool:
+    """Say whether a reply to the final dot is one of `check_header`: no other has its codes."""
+    return (reply.code, reply.enhanced) == (550, "5.7.1")
+
+
 def _check_field(permission: Permission, header: HeaderBlock, name: str, *, at_least: int) -> Reply | None:
     fields = list(header.find(name))
     if len(fields) > 1:

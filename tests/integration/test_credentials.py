@@ -98,6 +98,15 @@ def test_a_message_of_a_login_says_so(tmp_path: Path) -> None:
         (delivered,) = (tmp_path / "var/mail/new").iterdir()
         assert re.search(rb"with ESMTPA\b", delivered.read_bytes())
 
+        _wait(lambda: "Reject" in server.run("events", "--recipient", "bo@home.example").output)
+        (reject,) = server.run("events", "--type", "reject", "--json").output.splitlines()
+        event = json.loads(reject)
+        _wait(lambda: any('"Reject"' in path.read_text() for path in (tmp_path / "var/events").glob("*.jsonl")))
+
+    assert event["reject"]["reason"] == "550 5.7.1 This login may not send from the domain of an address in From"
+    assert event["mail"]["destination"] == ["bo@home.example"]
+    assert event["mail"]["tags"]["ses:caller-identity"] == ["news"]
+    assert event["mail"]["tags"]["ses:configuration-set"] == ["default"]
     assert refused.value.smtp_code == 550
     assert "5.7.1 This login may not send" in str(refused.value.smtp_error)
 

@@ -48,6 +48,14 @@ def _unknown(event: ses.CopyEvent, agent: ses.Agent | None) -> dict[str, Any]:
     return record
 
 
+def _rejected() -> dict[str, Any]:
+    message = accepted()
+    record: dict[str, Any] = json.loads(
+        ses.encode_reject(ses.Mail(message.facts, 1), message.copies[0], "550 5.7.1 This login may not send")
+    )
+    return record
+
+
 def _vectors() -> dict[str, dict[str, Any]]:
     """One of each type, as the reference shows them; all but the first and the last without `mail`."""
     records = {
@@ -57,9 +65,10 @@ def _vectors() -> dict[str, dict[str, Any]]:
         "Bounce": _record(bounce(), first=True),
         "Open": _record(opened(1), first=True, agent=HUMAN),
         "Click": _record(clicked(2), first=False, agent=MACHINE),
+        "Reject": _rejected(),
         "Open of an unknown message": _unknown(opened(3), HUMAN),
     }
-    for name in ("Delivery", "DeliveryDelay", "Bounce", "Open", "Click"):
+    for name in ("Delivery", "DeliveryDelay", "Bounce", "Open", "Click", "Reject"):
         del records[name]["mail"]
     return records
 

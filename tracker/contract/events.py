@@ -24,6 +24,7 @@ class EventType(StrEnum):
     BOUNCE = "bounce"
     OPEN = "open"
     CLICK = "click"
+    REJECT = "reject"
 
 
 class HeaderField(Struct, frozen=True, kw_only=True):
@@ -185,4 +186,15 @@ class Probe(Struct, frozen=True, kw_only=True, tag_field="kind", tag="probe"):
     link_index: int | None = None
 
 
-JournalRecord = Accepted | Delivery | DeliveryDelay | Bounce | Open | Click | Probe
+class Rejected(Struct, frozen=True, kw_only=True, tag_field="kind", tag="rejected"):
+    """A message was refused at the final dot because its login may not send it; stands for the `Reject` of each copy.
+
+    `facts.configuration_set` is the account's: its destinations hear of it. `reply` is what the client was told.
+    """
+
+    facts: MessageFacts
+    copies: tuple[CopyFacts, ...]
+    reply: str
+
+
+JournalRecord = Accepted | Delivery | DeliveryDelay | Bounce | Open | Click | Probe | Rejected

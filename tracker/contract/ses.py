@@ -41,6 +41,7 @@ NAME: Final = {
     EventType.BOUNCE: "Bounce",
     EventType.OPEN: "Open",
     EventType.CLICK: "Click",
+    EventType.REJECT: "Reject",
 }
 
 CopyEvent = Delivery | DeliveryDelay | Bounce | Open | Click
@@ -119,6 +120,18 @@ def encode_send(mail: Mail, copy: CopyFacts) -> bytes:
     extra = _mailwake(send_id(copy.copy), copy.copy, about)
     _put(extra, upstream=facts.upstream, skipped=[_skipped(skip) for skip in facts.skipped])
     return _encode(EventType.SEND, _mail(copy.copy, about), {}, extra)
+
+
+def reject_id(copy: CopyId) -> EventId:
+    """Return the id of a copy's Reject event."""
+    return EventId.of_outcome(copy, EventType.REJECT.value)
+
+
+def encode_reject(mail: Mail, copy: CopyFacts, reply: str) -> bytes:
+    """Return the Reject record of a copy; its reason is the reply that the client got (SES says `Bad content`)."""
+    about = About(message=mail, copy=copy, first=True)
+    extra = _mailwake(reject_id(copy.copy), copy.copy, about)
+    return _encode(EventType.REJECT, _mail(copy.copy, about), {"reason": reply}, extra)
 
 
 def encode(event: CopyEvent, about: About, *, hostname: str) -> bytes:

@@ -68,6 +68,8 @@ class CopyRow:
                 return self.opens > 0
             case EventType.CLICK:
                 return self.clicks > 0
+            case EventType.REJECT:  # of a message that was not accepted: it has no rows of copies
+                return False
             case _:
                 assert_never(kind)
 
@@ -75,7 +77,7 @@ class CopyRow:
         """Count an event; what comes out does not depend on the order in which events come."""
         human = int(is_human(agent_class))
         match kind:
-            case EventType.SEND:
+            case EventType.SEND | EventType.REJECT:
                 return
             case EventType.DELIVERY:
                 self.delivered_ms = at_ms if self.delivered_ms is None else min(self.delivered_ms, at_ms)

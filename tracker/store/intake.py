@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract import records, ses
 from tracker.contract.errors import RecordError
-from tracker.contract.events import Accepted, Click, EventType, JournalRecord, Open, Probe
+from tracker.contract.events import Accepted, Click, EventType, JournalRecord, Open, Probe, Rejected
 from tracker.contract.ids import CopyId, EventId, MessageId
 from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.statistics import is_human
@@ -70,6 +70,8 @@ class Intake:
                     self._accept(record)
                 case Probe():
                     self._probe(record)
+                case Rejected():
+                    self._reject(record)
                 case _ if entry.is_expired:
                     self._waited.append(record.event)
                     self._add(record)
@@ -86,13 +88,16 @@ class Intake:
     # --- what is known ----------------------------------------------------------------------------------------
 
     def _load(self, batch: Sequence[JournalRecord]) -> None:
-        messages = {record.facts.message if isinstance(record, Accepted) else record.copy.message for record in batch}
+        messages = {
+            record.facts.message if isinstance(record, Accepted | Rejected) else record.copy.message for record in batch
+        }
         self._mails = known.mails(self._connection, messages)
         new = {record.facts.message for record in batch if isinstance(record, Accepted)} - self._mails.keys()
         waiting = known.waiting_for(self._connection, new)
         self._waiting = {record.event: record for record in waiting}
-        events = [record for record in (*batch, *waiting) if not isinstance(record, Accepted | Probe)]
-        self._seen = known.events(self._connection, {record.event for record in events})
+        events = [record for record in (*batch, *waiting) if not isinstance(record, Accepted | Probe | Rejected)]
+        rejects = {ses.reject_id(one.copy) for record in batch if isinstance(record, Rejected) for one in record.copies}
+        self._seen = known.events(self._connection, rejects | {record.event for record in events})
         self._copies = copies.load(self._connection, {record.copy for record in events})
         self._signs.load([record for record in (*batch, *waiting) if isinstance(record, Open | Click | Probe)])
         self._early = known.early_events(self._connection, new)
@@ -120,6 +125,17 @@ class Intake:
             del self._waiting[event.event]
             self._waited.append(event.event)
             self._add(event)
+
+    def _reject(self, record: Rejected) -> None:
+        """Log the Rejects of a message that was not accepted; statistics know nothing of it."""
+        mail = ses.Mail(record.facts, len(record.copies))
+        at_ms = to_ms(record.facts.accepted_at)
+        for one in record.copies:
+            event = ses.reject_id(one.copy)
+            if event not in self._seen:
+                self._seen.add(event)
+                body = ses.encode_reject(mail, one, record.reply).decode()
+                self._log(EventType.REJECT, event, one.copy, at_ms, body, mail, first=True)
 
     def _probe(self, record: Probe) -> None:
         message, suffix = copies.key(record.copy)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from tracker.contract.address import Address
 from tracker.contract.errors import AddressError
+from tracker.contract.events import EventType
 from tracker.core.statistics import LinkStatistics, Statistics
 from tracker.store import schema
 from tracker.store.database import StorageUnavailableError, reading
@@ -138,7 +139,11 @@ def _page(path: Path, wanted: EventFilter, after: int) -> list[StoredEvent]:
         query = query.where(event.message == wanted.message)
     if wanted.recipient is not None:
         copies = sa.select(copy.message, copy.suffix).where(copy.recipient == _normalize(wanted.recipient))
-        query = query.where(sa.tuple_(event.message, event.suffix).in_(copies))
+        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient") == _normalize(wanted.recipient)
+        query = query.where(
+            sa.tuple_(event.message, event.suffix).in_(copies)
+            | ((event.type == EventType.REJECT.value) & of_reject)  # was never accepted, so it has no copies
+        )
     if wanted.since is not None:
         query = query.where(event.at_ms >= to_ms(wanted.since))
     with reading(path) as connection:
