@@ -24,8 +24,14 @@ from prometheus_client import Gauge
 
 from tracker.runtime.budget import ByteBudget
 
-HELD: Final = Gauge("mailwake_smtp_held_bytes", "Octets in memory of messages that are being read.")
-LOADED: Final = Gauge("mailwake_smtp_loaded_bytes", "Memory set aside for messages that are loaded to be accepted.")
+HELD: Final = Gauge(
+    "mailwake_smtp_held_bytes", "Octets in memory of messages that are being read.", multiprocess_mode="livesum"
+)
+LOADED: Final = Gauge(
+    "mailwake_smtp_loaded_bytes",
+    "Memory set aside for messages that are loaded to be accepted.",
+    multiprocess_mode="livesum",
+)
 
 Scratch = Callable[[], BinaryIO]
 """Opens an empty file that nobody else can find and that is gone when it is closed. OSError: there is no room."""

@@ -208,6 +208,67 @@ async def test_data_without_end_end_the_session() -> None:
     assert found == replies.TIMED_OUT.line()
 
 
+async def test_the_time_of_data_may_be_shorter_than_the_window_of_its_rate() -> None:
+    """Ten seconds for a message are ten seconds, though the rate is looked at each minute."""
+    options = replace(OPTIONS, data_timeout_s=0.1)
+
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        await wire.open_data()
+        wire.send(b"x" * 100_000)
+        found = await wire.rest()
+
+    assert found == [replies.TIMED_OUT.line()]
+
+
+async def test_a_session_ends_in_time_however_busy_it_is() -> None:
+    """A client that says something whenever it is about to be dropped would hold its connection for ever."""
+    options = replace(OPTIONS, session_timeout_s=0.2, max_junk_commands=1_000_000)
+
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        async with asyncio.timeout(10):
+            while (reply := await wire.ask("NOOP")).startswith("250 "):
+                pass
+        left = await wire.rest()
+
+    assert reply == replies.TIMED_OUT.line()
+    assert left == []
+
+
+async def test_a_message_under_way_ends_behind_the_end_of_its_session() -> None:
+    """The session's time is looked at where a command is awaited: what was begun is not thrown away."""
+    inbox = Inbox()
+
+    async def accept(_: object) -> replies.Reply:
+        await asyncio.sleep(0.3)
+        return replies.queued("1")
+
+    inbox.answer = accept
+    async with serving(inbox, replace(OPTIONS, session_timeout_s=0.2)) as service, dialing(service.port) as wire:
+        await wire.open_data()
+        wire.send(b"Hi\r\n.\r\n")
+        found = await wire.rest()
+
+    assert [reply[:9] for reply in found] == ["250 2.0.0", "421 4.4.2"]
+
+
+async def test_a_flood_of_pipelined_commands_lets_others_have_their_turn() -> None:
+    """One client's thousands of commands that were sent at once are answered in turn with everybody's."""
+    async with serving(Inbox()) as service, dialing(service.port) as flood, dialing(service.port) as other:
+        await flood.ask("MAIL FROM:<ana@shop.example>")
+        before = service.listener._sessions.copy()
+        flood.send(b"RCPT TO:<bo@home.example>\r\n" * 4000)
+        answered = 0
+        other.send(b"NOOP\r\n")
+        reply = asyncio.ensure_future(other.reply())
+        while not reply.done():
+            await flood.reply()
+            answered += 1
+
+    assert (await reply).startswith("250 ")
+    assert answered < 4000
+    assert len(before) == 2
+
+
 async def test_a_slow_acceptance_is_not_cut() -> None:
     """The limits are on the client's time; the library's timer would cut the handler."""
     inbox = Inbox()

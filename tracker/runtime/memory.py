@@ -20,7 +20,9 @@ from typing import Final
 import structlog
 from prometheus_client import Gauge
 
-SHORT: Final = Gauge("mailwake_memory_short", "1 while new work is refused for want of memory.")
+SHORT: Final = Gauge(
+    "mailwake_memory_short", "1 while new work is refused for want of memory.", multiprocess_mode="livemax"
+)
 
 _log = structlog.get_logger()
 
