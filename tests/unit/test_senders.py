@@ -29,6 +29,12 @@ GOOD = [
     "From: Ana\r\n <ana@shop.example>",
     "From: ana@shop.example, Bo <bo@news.shop.example>\r\nSender: ana@shop.example",
     "fROM: ana@shop.example",
+    "Subject: from:\x1b$B hello\r\nFrom: ana@shop.example",
+    "From: =?utf-8?q?Ana=0A?= <ana@shop.example>",
+    "From: \uff1cAna\uff20Home\uff1e <ana@shop.example>",
+    "From: j\u00f6rg\u3042@shop.example",
+    "Subject: x\r\n \r\nFrom: ana@shop.example",
+    "Resent-From: ceo@bank.example\r\nFrom: ana@shop.example",
 ]
 
 BAD = {
@@ -87,6 +93,27 @@ BAD = {
     "a Cyrillic letter": "From: ana@sh\u043ep.example",
     "another spelling in Unicode": "From: ana@B\u00dcCHER.example",
     "a sharp s for two": "From: ana@bo\u00df.example",
+    "a no-break space behind the address": "From: ana@shop.example\u00a0",
+    "an ideographic space behind the address": "From: ana@shop.example\u3000",
+    "a separator behind the address": "From: ana@shop.example\x1f",
+    "a vertical tab before the address": "From:\x0bana@shop.example",
+    "an mbox line": "From ceo@bank.example Wed Jan  2 03:04:05 2030\r\nFrom: ana@shop.example",
+    "an mbox line that is quoted": ">From ceo@bank.example\r\nFrom: ana@shop.example",
+    "an mbox line and what continues it": "From x\r\n From: ceo@bank.example\r\nFrom: ana@shop.example",
+    "an mbox line that some trim to a field": "From \u00a0: ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a form feed": "Subject: hi\x0cFrom: ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a vertical tab": "From: ana@shop.example\r\nSubject: hi\x0b \tsender : ceo@bank.example",
+    "a field behind NEL": "Subject: hi\u0085FROM:ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a line separator": "Subject: hi\u2028From: ceo@bank.example\r\nFrom: ana@shop.example",
+    "an address as a quoted local part": 'From: "ceo@bank.example"@shop.example',
+    "an angle address as a quoted local part": 'From: "<ceo@bank.example>"@shop.example',
+    "a list as a quoted local part": 'From: <"ceo@bank.example, ana"@shop.example>',
+    "a quoted pair in a local part": 'From: <"ceo\\@bank.example"@shop.example>',
+    "a full-width at sign in a local part": "From: ceo\uff20bank.example\uff0cx@shop.example",
+    "a small at sign in a local part": "From: <ceo\ufe6bbank.example\uff1e@shop.example>",
+    "an encoded line end in a name": "From: =?utf-8?q?ceo=40bank.example=0A?= <ana@shop.example>",
+    "an encoded NUL in a name": "From: =?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQA=?= <ana@shop.example>",
+    "an encoded NUL in two words": "From: =?utf-8?q?ceo=40bank.example?= =?utf-8?q?=00?= <ana@shop.example>",
 }
 
 
