@@ -49,16 +49,6 @@ def generate() -> str:
     return secrets.token_urlsafe(GENERATED_BYTES)
 
 
-def is_usable(password_hash: str) -> bool:
-    """Say whether a text is a hash of ours, with our parameters."""
-    if not password_hash.startswith(PREFIX):
-        return False
-    try:
-        return not _HASHER.check_needs_rehash(password_hash)
-    except (InvalidHashError, ValueError):
-        return False
-
-
 class Passwords:
     """Checks passwords for one process; `monotonic_s` is the clock that remembering goes by."""
 
