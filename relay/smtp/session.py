@@ -258,6 +258,10 @@ class ClientSession(library.SMTP):
         if isinstance(claim, Reply) and claim is not replies.WRONG_LOGIN:
             return claim
         credential = claim if isinstance(claim, Reply) else await self._access.gate.admit(claim)
+        # Others of this address failed meanwhile: guesses over many connections at a time must be no more guesses.
+        if not self._trusted and guesses.is_blocked(self.client_address):
+            LOGINS.labels("blocked").inc()
+            return replies.TOO_MANY_GUESSES
         if credential is replies.WRONG_LOGIN:
             LOGINS.labels("refused").inc()
             log.warning("login_refused", client=self.client_address)  # what was given as a name may be a password
