@@ -34,7 +34,7 @@ from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
-from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError, TlsFiles
+from relay.smtp.tls import EXPIRY, ServerTls, TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
@@ -209,14 +209,14 @@ class Relay:
         files = tls_files(config)
         if files is None:
             self._access.tls, self._access.require_tls = None, False
+            EXPIRY.set(0)
             return
         try:
             tls = ServerTls(files)
         except TlsError as error:
             raise ConfigError(None, [tls_problem(error)]) from error
         self._access.tls, self._access.require_tls = tls, config.relay_tls.require
-        if tls.expires_at - now() < EXPIRES_SOON:
-            _log.warning("certificate_expires", path=str(files.certificate), at=tls.expires_at.isoformat())
+        tls.warn(now())
 
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""

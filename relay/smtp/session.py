@@ -286,6 +286,7 @@ class ClientSession(library.SMTP):
         """Put TLS under both streams; ConnectionError: the handshake failed, and the connection is of no use."""
         if self._access.tls is None or self._has_input():  # read in clear between the reply and now: injected
             raise ConnectionAbortedError
+        self._access.tls.warn(self._clock())
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._writer.transport,

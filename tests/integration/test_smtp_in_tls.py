@@ -7,10 +7,14 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from structlog.testing import capture_logs
 
+from relay.smtp import tls as tls_module
 from relay.smtp.passwords import hash_password
 from relay.smtp.session import HANDSHAKES
 from relay.smtp.tls import ServerTls, TlsError, TlsFiles
@@ -271,6 +275,30 @@ async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_pat
         )
         assert (await other.reply()).startswith("220 ")
         other.writer.close()
+
+
+def test_a_certificate_that_ends_is_said_once_a_day(tmp_path: Path) -> None:
+    """A process runs for months, and a renewal that failed must not be found out by the clients."""
+    certificate, key = make_certificate(tmp_path, days_left=30)
+    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+
+    with capture_logs() as said:
+        for hours in (0, 22 * 24, 24 * 24, 24 * 24 + 1, 25 * 24, 40 * 24):
+            tls.warn(tls.expires_at - timedelta(days=30) + timedelta(hours=hours))
+
+    assert [line["event"] for line in said] == ["certificate_expires"] * 3
+    assert tls_module.EXPIRY._value.get() == tls.expires_at.timestamp()
+
+
+async def test_clients_that_come_have_it_said(tmp_path: Path) -> None:
+    """Nothing else turns in a process that takes no signal."""
+    certificate, key = make_certificate(tmp_path, days_left=1)
+    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+    with patch("tests.integration.smtp_in.NOW", datetime.now(UTC)), capture_logs() as said:
+        async with serving(Inbox(), logins=access(tls=tls)) as service, dialing(service.port) as wire:
+            await _encrypt(wire, ssl.create_default_context(cafile=certificate))
+
+    assert [line["event"] for line in said if line["event"] == "certificate_expires"] == ["certificate_expires"]
 
 
 def test_a_pair_that_cannot_be_used_says_why(files: TlsFiles, tmp_path: Path) -> None:
