@@ -186,12 +186,13 @@ class Relay:
         await self._listener.start(plain, tls_sockets=with_tls)
 
     async def reload(self, config: Config) -> None:
-        """Take up the certificate and the logins of a new configuration; no connection is dropped.
+        """Take up certificate, logins, networks and limits of a new configuration; no connection is dropped.
 
         ConfigError: the certificate cannot be used, and nothing has changed.
         """
         await asyncio.to_thread(self._secure, config)
         self._book = replace(self._book, declared=credential_book(config).declared)
+        self._listener.configure(listener_options(config))
 
     async def _tell_reject(self, record: Rejected) -> None:
         """Journal a refusal; the client gets it all the same where the journal cannot be written."""

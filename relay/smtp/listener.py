@@ -15,6 +15,7 @@ import logging
 import socket
 from collections import Counter as Tally
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -71,6 +72,14 @@ class Listener:
             for sock in group:
                 door = partial(_Door, self, implicit_tls=implicit_tls)
                 self._servers.append(await loop.create_server(door, sock=sock, backlog=_BACKLOG))
+
+    def configure(self, options: ListenerOptions) -> None:
+        """Replace the settings for connections that come from now on; those that are open keep theirs.
+
+        Our name, SIZE and DSN stay: the rest of the process works by them, too.
+        """
+        now = self._options
+        self._options = replace(options, hostname=now.hostname, max_message_bytes=now.max_message_bytes, dsn=now.dsn)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop: no new connection, 421 to idle sessions, and an end to each message that is on its way.

@@ -205,6 +205,13 @@ def test_sighup_takes_up_certificates_and_logins_and_refuses_a_broken_pair(tmp_p
                 open_with(first[0])
             assert old.noop()[0] == 250
 
+            configure(tmp_path, (config.read_text()).replace('allow_networks = ["127.0.0.0/8"]', ""))
+            server.process.send_signal(signal.SIGHUP)
+            _wait(lambda: server.log().count("configuration_reloaded") == 2)
+            with open_with(second[0]) as stranger:
+                stranger.ehlo()
+                assert stranger.mail("ana@shop.example")[0] == 530
+
         assert "is not the key of" in server.log()
         assert server.stop() == 0
 

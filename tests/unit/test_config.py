@@ -1,6 +1,7 @@
 """The configuration file: spellings, overrides, every error at once, each with its key and a remedy."""
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay import appconfig
 from relay.appconfig import Config
+from relay.wiring import listener_options
 from tracker.contract.settings import UnknownSet
 from tracker.runtime.configfile import ConfigError, find
 from tracker.runtime.units import (
@@ -297,3 +299,29 @@ def test_a_share_is_a_number_from_0_to_1(tmp_path: Path) -> None:
     assert _load(tmp_path, SMALL, MAILWAKE__TRACKING__VERIFY_SAMPLE="0.25").tracking.verify_sample == 0.25
     for wrong in ("1.5", "-0.1", "nan", '"half"'):
         assert "tracking.verify_sample" in _problems(tmp_path, f"{SMALL}[tracking]\nverify_sample = {wrong}")
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ('hostname = "mx.example"', "hostname", "mx.example"),
+        ('max_message = "1MiB"', "max_message_bytes", 1 << 20),
+        ("max_recipients = 101", "max_recipients", 101),
+        ("max_connections = 7", "max_connections", 7),
+        ("max_connections_per_address = 7", "max_connections_per_address", 7),
+        ("max_errors = 7", "max_errors", 7),
+        ("max_junk_commands = 7", "max_junk_commands", 7),
+        ('command_timeout = "7s"', "command_timeout_s", 7.0),
+        ('login_timeout = "7s"', "stranger_timeout_s", 7.0),
+        ('session_timeout = "7s"', "session_timeout_s", 7.0),
+        ('data_timeout = "7s"', "data_timeout_s", 7.0),
+        ('min_data_rate = "7B"', "min_data_bytes_per_s", 7),
+    ],
+)
+def test_each_limit_of_the_file_is_one_of_the_listener(tmp_path: Path, line: str, option: str, value: object) -> None:
+    """A key that is read and does nothing would be worse than none."""
+    default = listener_options(_load(tmp_path, SMALL))
+    changed = replace(default, **{option: value})  # type: ignore[arg-type]
+
+    assert listener_options(_load(tmp_path, SMALL.replace("[relay]", f"[relay]\n{line}"))) == changed
+    assert changed != default

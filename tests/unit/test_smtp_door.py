@@ -102,3 +102,16 @@ async def test_a_peer_that_has_gone_already_is_not_let_in() -> None:
     """The kernel then knows no address."""
     with _door() as listener:
         assert listener.admit_connection(_Peer()) is replies.SHUTTING_DOWN
+
+
+async def test_new_settings_are_for_new_connections() -> None:
+    """A network that is taken off the list sends nothing more after SIGHUP; who is inside goes on."""
+    with _door() as listener:
+        before = listener.admit_connection(_Peer("192.0.2.7", 1))
+        listener.configure(replace(OPTIONS, allow_networks=(), hostname="other.example", max_message_bytes=1))
+        after = listener.admit_connection(_Peer("192.0.2.7", 2))
+
+        assert isinstance(before, ClientSession)
+        assert isinstance(after, ClientSession)
+        assert (before._trusted, after._trusted) == (True, False)
+        assert after._options == replace(OPTIONS, allow_networks=())
