@@ -287,6 +287,7 @@ class ClientSession(library.SMTP):
         if self._access.tls is None or self._has_input():  # read in clear between the reply and now: injected
             raise ConnectionAbortedError
         self._access.tls.warn(self._clock())
+        self._over_ssl = True  # the base class then does not try to keep a half-closed connection open
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._writer.transport,
@@ -308,7 +309,6 @@ class ClientSession(library.SMTP):
         HANDSHAKES.labels("done").inc()
         self.transport = self._transport = transport
         self._reader._transport = self._writer._transport = transport  # type: ignore[attr-defined] # noqa: SLF001
-        self._over_ssl = True  # the base class then does not try to keep a half-closed connection open
         self._dialogue.secure()
 
     async def _take_message(self, envelope: Envelope) -> Reply:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import socket
 import ssl
 from base64 import b64encode
@@ -146,13 +147,16 @@ class _Deaf:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._sock.setblocking(False)
 
-    async def connect(self, *commands: bytes) -> None:
-        """Come to where these commands are answered."""
+    async def connect(self, *commands: bytes, leaves: bool = False) -> None:
+        """Come to where these commands are answered; or end TLS in one packet with the end of the handshake."""
         await self._loop.sock_connect(self._sock, ("127.0.0.1", self._port))
+        if leaves:
+            return await self._do(self._shake_hands_and_leave)
         await self._do(self.tls.do_handshake)
         for command in (b"", *commands):
             self.tls.write(command)
             await self._do(lambda: self.tls.read(1000))
+        return None
 
     async def send(self) -> None:
         """Send what TLS has made of what was written."""
@@ -160,6 +164,11 @@ class _Deaf:
 
     def close(self) -> None:
         self._sock.close()
+
+    def _shake_hands_and_leave(self) -> None:
+        self.tls.do_handshake()
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
 
     async def _do(self, step: Callable[[], object]) -> None:
         while True:
@@ -198,6 +207,21 @@ async def test_a_client_that_ends_tls_and_reads_nothing_is_dropped(files: TlsFil
 
     gc.collect()
     assert failures == []
+
+
+async def test_a_client_that_ends_tls_with_the_handshake_is_no_line_in_the_log(
+    files: TlsFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scanner that only looks at the certificate: the library would warn of an answer that TLS has no use for."""
+    caplog.set_level(logging.WARNING)
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        client = _Deaf(files, service.tls_port)
+        await client.connect(leaves=True)
+        async with asyncio.timeout(10):
+            await service.listener._all_left.wait()
+        client.close()
+
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("behind", [b"", b"EHLO x\r\n", b"\x16\x03\x01\x00\x05hello"])
