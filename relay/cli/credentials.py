@@ -48,8 +48,10 @@ def list_(*, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        for row in rows:
-            click.echo(f"{row['name']}  {' '.join(row['sender_domains'])}  ({row['origin']})")
+        from relay.cli.queueprint import print_rows
+
+        cells = [[value if isinstance(value, str) else " ".join(value) for value in row.values()] for row in rows]
+        print_rows(tuple(key.replace("_", " ") for key in rows[0]), cells)
     else:
         click.echo("There is no login. Make one with `mailwake credentials add NAME --domain DOMAIN`.")
 

@@ -136,7 +136,10 @@ sender_domains = ["shop.example"]
         "configuration_sets": ["*"],
         "origin": "set in config.toml",
     }
-    assert "password" not in _credentials(config, "list").output
+    assert _credentials(config, "list").output.splitlines() == [
+        "name\tsender domains\tconfiguration sets\torigin",
+        "news\tshop.example\t*\tset in config.toml",
+    ]
 
 
 def test_a_generated_password_is_printed_once_and_the_table_can_be_pasted(tmp_path: Path) -> None:
