@@ -25,6 +25,7 @@ from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.smtp.acceptance import Acceptances
 from relay.smtp.access import Access
+from relay.smtp.guessing import source_of
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
@@ -60,7 +61,7 @@ class Listener:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._sessions: set[ClientSession] = set()
-        self._open_of_address: Tally[str] = Tally()
+        self._open_of_source: Tally[str] = Tally()
         self._all_left = asyncio.Event()
         self._all_left.set()
         self._is_draining = False
@@ -113,7 +114,7 @@ class Listener:
         if self._memory.is_short():
             return self._turn_away(replies.NO_MEMORY_TO_CONNECT, "no_memory")
         is_bound = not (trusted or address.is_loopback)
-        if is_bound and self._open_of_address[str(address)] >= self._options.max_connections_per_address:
+        if is_bound and self._open_of_source[source_of(str(address))] >= self._options.max_connections_per_address:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many_of_address")
         session = ClientSession(
             self._options,
@@ -130,7 +131,7 @@ class Listener:
         CONNECTIONS.labels("accepted").inc()
         OPEN_CONNECTIONS.inc()
         self._sessions.add(session)
-        self._open_of_address[session.client_address] += 1
+        self._open_of_source[source_of(session.client_address)] += 1
         self._all_left.clear()
         return session
 
@@ -142,9 +143,10 @@ class Listener:
     def _forget(self, session: ClientSession) -> None:
         OPEN_CONNECTIONS.dec()
         self._sessions.discard(session)
-        self._open_of_address[session.client_address] -= 1
-        if not self._open_of_address[session.client_address]:
-            del self._open_of_address[session.client_address]
+        source = source_of(session.client_address)
+        self._open_of_source[source] -= 1
+        if not self._open_of_source[source]:
+            del self._open_of_source[source]
         if not self._sessions:
             self._all_left.set()
 

@@ -59,6 +59,19 @@ async def test_an_address_has_its_share_of_connections() -> None:
         assert isinstance(other, ClientSession)
 
 
+async def test_a_network_of_ipv6_has_one_share_of_connections() -> None:
+    """One client has a whole /64 of addresses, and could take the places of all from them."""
+    with _door() as listener:
+        came = [listener.admit_connection(_Peer(f"2001:db8::{last}", 1, 0, 0)) for last in range(1, 4)]
+        other = listener.admit_connection(_Peer("2001:db8:0:1::1", 1, 0, 0))
+
+        assert [isinstance(each, ClientSession) for each in came] == [True, True, False]
+        assert isinstance(other, ClientSession)
+        for session in tuple(listener._sessions):
+            listener._forget(session)
+        assert not listener._open_of_source
+
+
 async def test_a_process_that_is_short_of_memory_takes_no_connection() -> None:
     """421 at the door, which costs next to nothing: those who are inside get what there is."""
     with _door(is_short=True) as listener:
