@@ -393,4 +393,4 @@ def _split(line: str) -> tuple[str, str]:
     RFC 5321 §4.1.1: white space before the end of the line is tolerated.
     """
     verb, _, argument = line.partition(" ")
-    return verb.upper(), argument.strip(" ")
+    return verb.upper() if verb.isascii() else verb, argument.strip(" ")

@@ -325,3 +325,29 @@ def test_each_limit_of_the_file_is_one_of_the_listener(tmp_path: Path, line: str
 
     assert listener_options(_load(tmp_path, SMALL.replace("[relay]", f"[relay]\n{line}"))) == changed
     assert changed != default
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.0/7",
+        "8.8.8.8",
+        "2001:db8::/32",
+        "::ffff:0:0/96",  # every address of IPv4, as IPv6
+        "::ffff:8.8.8.0/120",
+        "64:ff9b::/96",
+        "2002::/16",
+        "fe80::/9",
+        "192.168.0.0/15",
+        "172.0.0.0/11",
+        "0.0.0.0/32",
+    ],
+)
+def test_a_network_that_strangers_send_from_is_refused(tmp_path: Path, network: str) -> None:
+    """It would be an open relay; also from the environment, and beside networks that are private."""
+    text = SMALL.replace('["127.0.0.0/8"]', f'["10.0.0.0/8", "{network}"]')
+
+    assert "open relay" in _problems(tmp_path, text)["relay.allow_networks"]
+    assert "open relay" in _problems(tmp_path, SMALL, MAILWAKE__RELAY__ALLOW_NETWORKS=network)["relay.allow_networks"]
