@@ -1,10 +1,13 @@
 """What a login may send: the envelope, and every mailbox of From and Sender, in all disguises of another's domain."""
 
+from email import message_from_bytes, policy
+from email.utils import getaddresses
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.core import headers
+from relay.core import headers, lineends
 from relay.core.mailboxes import MAX_VALUE, MailboxError, strict_mailboxes
 from relay.core.senders import check_header, may_send_from
 from tracker.contract.address import NULL_SENDER, Address
@@ -181,6 +184,39 @@ def test_what_is_read_strictly_is_read_alike_by_the_lenient_reading(value: str) 
     except MailboxError:
         return
     assert first_mailbox(value) == found[0]
+
+
+_PIECES = [
+    *("ana@shop.example", "<ana@shop.example>", "ceo@bank.example", "<ceo@bank.example>", "Ana", "Team:", "\u00fc"),
+    *(" ", "\t", "\r\n", "\r\n ", "\n", "\r", "\x0b", "\x0c", "\x1c", "\u0085", "\u2028", "\uff0c", "\uff20", "\uff1e"),
+    *(",", ";", ":", '"', "\\", "(", ")", "<", ">", "@", "=?utf-8?q?ceo=40bank.example?=", "From ceo@bank.example\r\n"),
+    *(
+        "From: ",
+        "From:",
+        "from : ",
+        "Sender: ",
+        "Subject: x",
+        "From: ana@shop.example\r\n",
+        "Sender: ana@shop.example\r\n",
+    ),
+]
+
+
+@example(before=[], behind=["\r\n", "From: ", "ceo@bank.example"])
+@given(before=st.lists(st.sampled_from(_PIECES), max_size=5), behind=st.lists(st.sampled_from(_PIECES), max_size=6))
+def test_what_passes_is_read_alike_by_the_standard_library(before: list[str], behind: list[str]) -> None:
+    """By its old parser and by its new one: neither finds an address of another domain in From or Sender."""
+    sent = f"{''.join(before)}\r\nFrom: ana@shop.example{''.join(behind)}\r\n\r\nbody\r\n"
+    raw = lineends.settle(sent.removeprefix("\r\n").encode())
+    assert isinstance(raw, bytes)
+    if check_header(MINE, headers.scan(raw)) is not None:
+        return
+    for parsing in (policy.compat32, policy.default):
+        message = message_from_bytes(raw, policy=parsing)
+        values = [str(value) for name in ("From", "Sender") for value in message.get_all(name, [])]
+        found = [address for _, address in getaddresses(values)]
+        assert found
+        assert all(MINE.allows_domain(address.rpartition("@")[2].lower()) for address in found)
 
 
 def test_the_file_wins_over_the_storage() -> None:
