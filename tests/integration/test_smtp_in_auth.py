@@ -10,6 +10,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.smtp.auth import Claim
 from relay.smtp.guessing import Guesses
@@ -172,8 +173,8 @@ async def test_an_address_that_guesses_is_blocked(monkeypatch: pytest.MonkeyPatc
     async with serving(Inbox(), STRANGERS, logins=logins) as service:
         async with dialing(service.port) as wire:
             wrong = f"AUTH PLAIN {_encoded('', 'news', 'x')}"
-            replies = [(await wire.ask(wrong))[:9] for _ in range(5)]
-            assert replies == ["535 5.7.8"] * 4 + ["421 4.7.0"]
+            found = [(await wire.ask(wrong))[:9] for _ in range(5)]
+            assert found == ["535 5.7.8"] * 4 + ["421 4.7.0"]
             assert await wire.reply() == ""
         async with dialing(service.port) as wire:
             assert (await wire.ask(f"AUTH PLAIN {PLAIN}")).startswith("421 4.7.0 Too many failed logins")
@@ -238,6 +239,22 @@ async def test_a_login_that_is_removed_in_a_transaction_sends_nothing_more() -> 
         assert (await wire.ask("DATA")).startswith("503 5.5.1 Send MAIL first")
 
     assert [submission.session.permission for submission in inbox.mail] == [narrower.permission]
+
+
+async def test_who_logs_in_in_time_stays_and_a_login_that_is_removed_has_the_time_again() -> None:
+    """The time of a stranger is over for good with the login, and begins anew where that is taken away."""
+    books = [BOOK]
+    options = replace(STRANGERS, stranger_timeout_s=0.5)
+    async with serving(Inbox(), options, logins=access(lambda: books[-1])) as service, dialing(service.port) as wire:
+        await wire.ask(f"AUTH PLAIN {PLAIN}")
+        began = time.monotonic()
+        while time.monotonic() < began + 0.6:
+            assert (await wire.ask("NOOP")).startswith("250 ")
+            await asyncio.sleep(0.05)
+        books.append(CredentialBook(declared={}, stored={"other": replace(NEWS, name="other")}))
+        assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("530 ")
+        assert (await wire.ask("NOOP")).startswith("250 ")
+        assert (await wire.rest()) == [replies.TIMED_OUT.line()]
 
 
 async def test_guesses_at_the_same_time_are_no_more_guesses() -> None:

@@ -176,6 +176,20 @@ async def test_a_stranger_is_waited_for_less_long() -> None:
     assert found == [replies.TIMED_OUT.line()]
 
 
+async def test_a_stranger_has_a_time_to_log_in_however_busy_it_is() -> None:
+    """Else a thousand of them, who say NOOP now and then, would have all places for an hour."""
+    options = replace(STRANGERS, stranger_timeout_s=0.3, max_junk_commands=1_000_000)
+
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        async with asyncio.timeout(10):
+            while (reply := await wire.ask("NOOP")).startswith("250 "):
+                pass
+        left = await wire.rest()
+
+    assert reply == replies.TIMED_OUT.line()
+    assert left == []
+
+
 async def test_a_trickle_of_data_ends_the_session() -> None:
     """Less than 500 octets a second is an attack on our connections, not a slow line."""
     inbox = Inbox()
