@@ -152,7 +152,8 @@ class ClientSession(library.SMTP):
         except _Stopping:
             self._write(replies.SHUTTING_DOWN)
         except TimeoutError:
-            self._write(replies.TIMED_OUT)
+            with suppress(ConnectionError):
+                await self._refuse(replies.TIMED_OUT)
         except (ConnectionError, asyncio.IncompleteReadError):
             HUNG_UP.inc()
         except Exception:  # the end of a connection: nobody above could do more than say so
