@@ -78,6 +78,7 @@ async def test_every_form_of_a_right_password_is_let_in(dialogue: list[str]) -> 
         (["AUTH PLAIN", "no base64!"], "501 5.5.2"),
         (["AUTH PLAIN ===="], "501 5.5.2"),
         ([f"AUTH PLAIN {PLAIN}x"], "501 5.5.2"),
+        ([f"AUTH PLAIN {PLAIN[:4]}!{PLAIN[4:]}"], "501 5.5.2"),
         (["AUTH PLAIN ="], "501 5.5.2"),
         (["AUTH PLAIN", ""], "501 5.5.2"),
         ([f"AUTH PLAIN {_encoded('news', PASSWORD)}"], "501 5.5.2"),
@@ -308,17 +309,17 @@ async def test_an_exchange_that_comes_octet_by_octet_ends() -> None:
 
 
 async def test_an_unknown_name_takes_as_long_as_a_wrong_password() -> None:
-    """Within a fifth, by the best of each in turn: on a busy machine it takes some more tries to see it."""
+    """Within a fifth, by the best of each in turn, in time of the processor: other programs are busy, too."""
     best = {"news": 10.0, "nobody": 20.0}
     logins = access(BOOK)
     logins.guesses = Guesses(limit=1000, block_s=0.0, monotonic_s=time.monotonic)
     options = replace(STRANGERS, max_errors=1000)
     async with serving(Inbox(), options, logins=logins) as service, dialing(service.port) as wire:
-        for turn in range(200):
+        for turn in range(100):
             for name in ("news", "nobody"):
-                began = time.perf_counter()
+                began = time.process_time()
                 assert (await wire.ask(f"AUTH PLAIN {_encoded('', name, 'wrong')}")).startswith("535 ")
-                best[name] = min(best[name], time.perf_counter() - began)
+                best[name] = min(best[name], time.process_time() - began)
             if turn > 4 and best["news"] == pytest.approx(best["nobody"], rel=0.2):
                 return
 
