@@ -12,7 +12,7 @@ Limits: the folders must be on a local disk: flock over a network file system is
 import errno
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,10 +89,19 @@ def claim(roots: Mapping[str, Path]) -> dict[str, Slot]:
     raise ConfigError(None, [problem])
 
 
-def adopt(key: str, root: Path, content: str) -> list[Slot]:
-    """Take every free slot in whose folder `content` (`"q"`) something lies: what a process that is gone has left."""
+def left(root: Path, content: str) -> set[int]:
+    """Return the numbers of the slots that nobody owns and in whose folder `content` (`"q"`) something lies."""
+    return {
+        number
+        for number in range(MAX_SLOTS)
+        if has_content(slot_directory(root, number) / content) and is_free(slot_directory(root, number))
+    }
+
+
+def adopt(key: str, root: Path, content: str, numbers: Collection[int] = range(MAX_SLOTS)) -> list[Slot]:
+    """Take every free slot of these in whose folder `content` something lies: what a process that is gone has left."""
     found = []
-    for number in range(MAX_SLOTS):
+    for number in numbers:
         if has_content(slot_directory(root, number) / content):
             slot = _take(key, root, number)
             if slot is not None:
