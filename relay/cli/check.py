@@ -172,11 +172,12 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
     import asyncio
 
     from relay.core.attempt import Accepted, Deferred, Rejected, Unknown
+    from relay.roomoptions import upstream_options
     from relay.smtp.upstream import Connection, verifying_context
     from relay.smtp.upstreams import SmtpTarget
-    from relay.wiring import upstream_options
+    from tracker.runtime.seat import Share
 
-    options = upstream_options(name, section, config.hostname)
+    options = upstream_options(name, section, config.hostname, Share())
     if not isinstance(options.target, SmtpTarget):
         return None
     try:

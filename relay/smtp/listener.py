@@ -13,7 +13,6 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections import Counter as Tally
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -28,9 +27,12 @@ from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
 from tracker.contract.ports import Clock
+from tracker.runtime.seat import Column, Counts
 
 CONNECTIONS: Final = Counter("mailwake_smtp_connections", "Connections of clients, by what became of them.", ["result"])
-OPEN_CONNECTIONS: Final = Gauge("mailwake_smtp_open_connections", "Connections of clients now open.")
+OPEN_CONNECTIONS: Final = Gauge(
+    "mailwake_smtp_open_connections", "Connections of clients now open.", multiprocess_mode="livesum"
+)
 _BACKLOG: Final = 1024  # connections that wait in the kernel while the loop is busy
 
 
@@ -38,7 +40,8 @@ class Listener:
     """Takes mail on the sockets that `start` is given, until `drain`.
 
     `accept` gets every message that was read to its end; `admit` is asked at each MAIL; `memory` bounds what messages
-    take until they are answered.
+    take until they are answered; `counts` has the connections of all processes of the node. `options` may be replaced:
+    they are in force for connections that come from then on.
     """
 
     def __init__(
@@ -50,8 +53,9 @@ class Listener:
         clock: Clock,
         *,
         memory: MessageMemory,
+        counts: Counts | None = None,
     ) -> None:
-        self._options = options
+        self.options = options
         self._access = access
         self._memory = memory
         self._acceptances = Acceptances(accept, memory)
@@ -59,7 +63,7 @@ class Listener:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._sessions: set[ClientSession] = set()
-        self._open_of_address: Tally[str] = Tally()
+        self._counts = counts or Counts()
         self._all_left = asyncio.Event()
         self._all_left.set()
         self._is_draining = False
@@ -98,16 +102,16 @@ class Listener:
         if self._is_draining or peer is None:  # None: it has gone already
             return self._turn_away(replies.SHUTTING_DOWN, "draining")
         address = _parse_address(peer[0])
-        trusted = any(address in network for network in self._options.allow_networks)
-        if len(self._sessions) >= self._options.max_connections:
+        trusted = any(address in network for network in self.options.allow_networks)
+        if self._counts.total(Column.CONNECTIONS) >= self.options.max_connections:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many")
         if self._memory.is_short():
             return self._turn_away(replies.NO_MEMORY_TO_CONNECT, "no_memory")
         is_bound = not (trusted or address.is_loopback)
-        if is_bound and self._open_of_address[str(address)] >= self._options.max_connections_per_address:
+        if is_bound and self._of_address(str(address)) >= self.options.max_connections_per_address:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many_of_address")
         session = ClientSession(
-            self._options,
+            self.options,
             self._acceptances,
             self._admit,
             self._access,
@@ -121,9 +125,16 @@ class Listener:
         CONNECTIONS.labels("accepted").inc()
         OPEN_CONNECTIONS.inc()
         self._sessions.add(session)
-        self._open_of_address[session.client_address] += 1
+        self._count(session, 1)
         self._all_left.clear()
         return session
+
+    def _count(self, session: ClientSession, step: int) -> None:
+        self._counts.add(Column.CONNECTIONS, step)
+        self._counts.add(self._counts.column_of(session.client_address), step)
+
+    def _of_address(self, address: str) -> int:
+        return self._counts.total(self._counts.column_of(address))
 
     def _turn_away(self, reply: Reply, result: str) -> Reply:
         CONNECTIONS.labels(result).inc()
@@ -133,9 +144,7 @@ class Listener:
     def _forget(self, session: ClientSession) -> None:
         OPEN_CONNECTIONS.dec()
         self._sessions.discard(session)
-        self._open_of_address[session.client_address] -= 1
-        if not self._open_of_address[session.client_address]:
-            del self._open_of_address[session.client_address]
+        self._count(session, -1)
         if not self._sessions:
             self._all_left.set()
 

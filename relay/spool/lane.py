@@ -58,6 +58,14 @@ class Lane:
         """Take the pace from the limits."""
         self.rate = Rate(max_per_s=self.limits.max_rate_per_s if self.limits else None)
 
+    def renew(self, limits: UpstreamLimits | None, now_s: float) -> None:
+        """Take other settings, and let a probe go at once."""
+        if limits is None or self.limits is None or limits.max_rate_per_s != self.limits.max_rate_per_s:
+            self.rate = Rate(max_per_s=limits.max_rate_per_s if limits else None)
+        self.limits = limits
+        self.circuit.hasten(now_s)
+        self.wake.set()
+
     @property
     def is_empty(self) -> bool:
         """True where nothing waits, however much runs."""

@@ -54,6 +54,16 @@ class Lanes:
         names = {name for message in messages for name in message.upstreams}
         return [self._lane(name) for name in sorted(names)]
 
+    def limits_of(self, name: str) -> UpstreamLimits:
+        """Return what is configured of an upstream; the defaults for one that is not configured any more."""
+        return self._upstreams.get(name, UpstreamLimits())
+
+    def renew(self, upstreams: Mapping[str, UpstreamLimits], now_s: float) -> None:
+        """Take other settings. Each upstream is tried again soon: perhaps it is what was mended."""
+        self._upstreams = upstreams
+        for lane in self:
+            lane.renew(upstreams.get(lane.name), now_s)
+
     def wake(self) -> None:
         """Let every lane look again."""
         for lane in self:

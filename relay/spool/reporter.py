@@ -53,6 +53,11 @@ class Reporter:
         self._limits_of = limits_of
         self._rate = ReportRate(options.per_hour)
 
+    def renew(self, options: ReportOptions) -> None:
+        """Go by other settings from now on."""
+        self._options = options
+        self._rate.per_hour = options.per_hour
+
     async def report(self, message: QueuedMessage, index: int) -> SpoolEntry | None:
         """Report on a row in D or F; return the entry of the report, None where none is due.
 

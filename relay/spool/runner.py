@@ -17,21 +17,21 @@ is then put off.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown, UpstreamReply
+from relay.core.attempt import Attempt, Deferred, Unknown, UpstreamReply
 from relay.spool import inflight, metrics, transitions
+from relay.spool.carrier import Carrier, CopyOf, Send
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
-from relay.spool.files import Spool, Spooled
+from relay.spool.files import Spool
 from relay.spool.lane import Job, Lane, UpstreamLimits
 from relay.spool.lanes import Lanes, about_us
 from relay.spool.layout import Row, State
@@ -51,9 +51,6 @@ _AGAIN_AFTER_ERROR_S: Final = 60.0
 _LAST_WORDS_S: Final = 1.0
 _OPEN: Final = (State.WAITING, State.IN_FLIGHT)
 
-Send = Callable[[str, Transaction], Awaitable[list[Attempt]]]
-CopyOf = Callable[[SpoolEntry, bytes, int, CopyForm], Sequence[bytes | memoryview] | None]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerOptions:
@@ -70,7 +67,7 @@ class Runner:
     def __init__(
         self,
         *,
-        spools: Sequence[Spool],
+        spools: list[Spool],
         upstreams: Mapping[str, UpstreamLimits],
         send: Send,
         copy_of: CopyOf,
@@ -79,10 +76,9 @@ class Runner:
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        """Take the slots (opened; the first is the one that new mail goes to) and all that belongs to others."""
+        """Take the slots (opened; new mail goes to the first; `adopt` adds more) and all that belongs to others."""
         self._spools = spools
-        self._send = send
-        self._copy_of = copy_of
+        self._carrier = Carrier(send, copy_of)
         self._sink = sink
         self._options = options
         self._clock = clock
@@ -96,16 +92,13 @@ class Runner:
         self._is_draining = False
         self._marks = Marks(self._lanes.wake)
         self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._lanes.wake)
-
-        def limits_of(name: str) -> UpstreamLimits:
-            return upstreams.get(name, UpstreamLimits())
-
+        self._reporter = Reporter(options.reports, self._lanes.limits_of)
         self._teller = Teller(
             sink=sink,
             on_report=self._queue_new,
             on_end=self._forget,
-            limits_of=limits_of,
-            reporter=Reporter(options.reports, limits_of),
+            limits_of=self._lanes.limits_of,
+            reporter=self._reporter,
         )
         self._verdicts = Verdicts(self._tell_ends)
         self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
@@ -123,7 +116,7 @@ class Runner:
             for lane in self._lanes:
                 self._on_lane(lane)
             self._spawn(self._suspects.run(self._may_start))
-            for spool in self._spools:
+            for spool in tuple(self._spools):
                 await self._take_up(spool)
             self._is_taken_up = True
             self._spawn(self._teller.run())  # not before: a report that is there must be known as such
@@ -134,6 +127,22 @@ class Runner:
     def notify(self, entry: SpoolEntry) -> None:
         """Take up a message that was put into the first spool: journal its acceptance, then deliver it."""
         self._queue_new(self._spools[0], entry)
+
+    async def adopt(self, spool: Spool) -> None:
+        """Take up what a process that is gone has left in a slot. OSError: not all of it could be.
+
+        All of it is known before any of it is told: a report that is there must be known as such.
+        """
+        self._spools.append(spool)
+        works = take_up(spool, sink=self._sink, clock=self._clock, loop_s=self._now_s())
+        for found in [found async for batch in works for found in batch]:
+            self._resume(found)
+
+    def renew(self, upstreams: Mapping[str, UpstreamLimits], options: RunnerOptions) -> None:
+        """Go by other settings from now on, also for mail that waits."""
+        self._options = options
+        self._reporter.renew(options.reports)
+        self._lanes.renew(upstreams, self._now_s())
 
     def expect(self, message: MessageId) -> None:
         """Say that the `verdict` about a message will be asked for, before `notify`."""
@@ -253,7 +262,7 @@ class Runner:
             async with message.opened() as spooled:
                 sender = spooled.entry.reverse_path
                 await inflight.begin(job, lane.name, self._clock)
-                work = self._carry_out(lane, job, spooled)
+                work = self._carrier.carry_out(lane, job, spooled)
                 attempts = await inflight.watched(job, work, self._suspects, self._clock)
             now_s = self._now_s()
             attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=now_s, probe=probe)
@@ -294,39 +303,6 @@ class Runner:
         finally:
             lane.running += 1
         return attempts
-
-    async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
-        entry, count = spooled.entry, len(job.indexes)
-        if lane.limits is None:
-            trouble = f"no upstream {lane.name!r} is configured"
-            return [Deferred(reply=None, phase=Phase.CONNECT, of_upstream=True, detail=trouble)] * count
-        try:
-            transaction = Transaction(
-                reverse_path=entry.reverse_path,
-                recipients=tuple(entry.recipients[index] for index in job.indexes),
-                copies=tuple(job.message.copy(index) for index in job.indexes),
-                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0], CopyForm(upstream=lane.name)) or ()),
-                body_8bit=entry.body_8bit,
-                smtputf8=entry.smtputf8,
-                dsn=entry.dsn.only(job.indexes),
-                remake=partial(self._remake, lane.name, spooled, job.indexes[0]),
-            )
-        except Exception:  # noqa: BLE001 - a worker's iteration
-            _LOG.exception("copy_not_made", message_ref=str(entry.id))
-            trouble = "the copy could not be made"
-            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=trouble)] * count
-        try:
-            return await self._send(lane.name, transaction)
-        except Exception:  # noqa: BLE001 - a worker's iteration
-            _LOG.exception("sending_failed", upstream=lane.name)
-            return [Unknown(detail="a fault of ours ended the attempt")] * count
-
-    def _remake(
-        self, upstream: str, spooled: Spooled, index: int, *, seven_bit: bool, original: bool
-    ) -> tuple[bytes | memoryview, ...] | None:
-        form = CopyForm(upstream=upstream, seven_bit=seven_bit, original=original)
-        copy = self._copy_of(spooled.entry, spooled.message, index, form)
-        return None if copy is None else tuple(copy)
 
     async def _record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
         message = job.message

@@ -1,5 +1,6 @@
 """Whether the spool takes more mail: asked at MAIL, answered 452 4.3.1 where it does not (RFC 5321 §4.2.3).
 
+The spool is that of all processes of the node, each of which says what its own slots hold.
 It closes at `high_water_bytes`, or when less than `min_free_bytes` or 1.5 times the largest message is free (Postfix's
 rule: a message is in flight while the next is asked about), and opens again at 80 % of it, so that it does not flap.
 """
@@ -11,6 +12,7 @@ from typing import Final
 import structlog
 
 from relay.spool.files import Spool
+from tracker.runtime.seat import Column, Counts
 
 _LOG: Final = structlog.get_logger()
 _RESUME: Final = 0.8
@@ -19,7 +21,7 @@ _MESSAGES_IN_FLIGHT: Final = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolOptions:
-    """Limits of the spool, all slots of a process together."""
+    """Limits of the spool, all slots together."""
 
     high_water_bytes: int = 5 << 30
     min_free_bytes: int = 1 << 30
@@ -29,19 +31,26 @@ class SpoolOptions:
 class SpaceGate:
     """Remembers whether it is closed. The first of the spools is the one that new mail goes to."""
 
-    def __init__(self, spools: Sequence[Spool], options: SpoolOptions) -> None:
-        """Take the spools of the process: the list may grow when a slot is adopted."""
+    def __init__(self, spools: Sequence[Spool], options: SpoolOptions, counts: Counts | None = None) -> None:
+        """Take the spools of the process: the list may grow when a slot is adopted. `options` may be replaced."""
+        self.options = options
         self._spools = spools
-        self._high_water_bytes = options.high_water_bytes
-        self._min_free_bytes = max(options.min_free_bytes, int(options.max_message_bytes * _MESSAGES_IN_FLIGHT))
+        self._counts = counts or Counts()
         self._open = True
+
+    def publish(self) -> int:
+        """Tell the other processes what the slots of this one hold; return what all slots hold, in bytes."""
+        self._counts.put(Column.SPOOL_BYTES, sum(spool.usage_bytes for spool in self._spools))
+        return self._counts.total(Column.SPOOL_BYTES)
 
     def admits(self) -> bool:
         """True where a message may come in. A file system that cannot be asked admits nothing."""
-        high_water, min_free = float(self._high_water_bytes), float(self._min_free_bytes)
+        options = self.options
+        high_water = float(options.high_water_bytes)
+        min_free = float(max(options.min_free_bytes, int(options.max_message_bytes * _MESSAGES_IN_FLIGHT)))
         if not self._open:
             high_water, min_free = high_water * _RESUME, min_free / _RESUME
-        usage = sum(spool.usage_bytes for spool in self._spools)
+        usage = self.publish()
         try:
             free = self._spools[0].free_bytes()
         except OSError:
