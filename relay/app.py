@@ -168,6 +168,7 @@ class _Process:
                 background = await self._start(stack, group)
                 background.append(group.create_task(self._reload_whenever(reload), name="reload"))
                 _log.info("process_started", version=self.status().version, slot=self.status().slot)
+                observe.SERVING.set(1)
                 ready(self.status())
                 await stop.wait()
                 self._is_stopping = True

@@ -7,7 +7,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import socket
@@ -118,15 +118,19 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    config: Path, *options: str, command: Sequence[str] = (), fds: Sequence[socket] = (), **environ: str
+    config: Path,
+    *options: str,
+    by: tuple[Sequence[str], Sequence[socket]] = ((), ()),
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Run `mailwake serve` for the length of a block; by another `command`, which `fds` are left open to."""
+    """Run `mailwake serve` for the length of a block; `by` another command, which some sockets are left open to."""
+    command, sockets = by
     with (config.parent / "log").open("a") as log:
         process = subprocess.Popen(
             [*command, *COMMAND, "serve", "--json", "--config", str(config), *options],
             cwd=config.parent,
-            pass_fds=[one.fileno() for one in fds],
-            env=environment(environ),
+            pass_fds=[one.fileno() for one in sockets],
+            env=environment(environ or {}),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -142,7 +146,7 @@ def serving(
         process.stdout.close()
 
 
-def environment(more: dict[str, str]) -> dict[str, str]:
+def environment(more: Mapping[str, str]) -> dict[str, str]:
     """Return what a process of this checkout is started with."""
     root = Path(__file__).resolve().parents[2]
     return {**os.environ, "PYTHONPATH": str(root), **more}

@@ -171,8 +171,10 @@ def test_init_makes_a_set_up_that_serves(tmp_path: Path) -> None:
     assert _run("config", "show", "--config", str(folder / "config.toml")).exit_code == 0
     with serving(
         folder / "config.toml",
-        **{f"MAILWAKE__{part}__LISTEN": "127.0.0.1:0" for part in ("RELAY", "TRACKER", "CONSOLE", "METRICS")},
-        MAILWAKE__SPOOL__MIN_FREE="1MiB",
+        environ={
+            **{f"MAILWAKE__{part}__LISTEN": "127.0.0.1:0" for part in ("RELAY", "TRACKER", "CONSOLE", "METRICS")},
+            "MAILWAKE__SPOOL__MIN_FREE": "1MiB",
+        },
     ) as server:
         assert server.stop() == 0
     again = _run("init", str(folder))

@@ -61,7 +61,7 @@ def test_a_restart_refuses_no_connection(tmp_path: Path, workers: tuple[str, ...
                     refused.append(error)
 
         def start() -> Server:
-            return stack.enter_context(serving(config, *workers, command=_handed_on(sockets), fds=sockets, **names))
+            return stack.enter_context(serving(config, *workers, by=(_handed_on(sockets), sockets), environ=names))
 
         with ExitStack() as stack:
             server = start()

@@ -42,6 +42,11 @@ def _metric(server: Server, name: str) -> float:
     return float(found[1]) if found else 0.0
 
 
+def _wait_for_other_workers(server: Server, gone: set[int]) -> None:
+    """Wait until two workers serve, and none of those that are gone is one of them."""
+    wait_until(server.statuses, lambda now: len(now) == 2 and not gone & set(now), LIMIT_S, server.log)
+
+
 def _delivered(folder: Path) -> set[str]:
     return {path.name.partition("-")[0] for path in (folder / "var/mail/new").glob("*")}
 
@@ -85,15 +90,9 @@ def test_a_worker_that_dies_is_replaced_and_no_client_is_turned_away(tmp_path: P
             thread.start()
         for number in range(4):
             wait_until(lambda: len(sent), (10 * (number + 1)).__le__, LIMIT_S, server.log)
-            before = set(server.statuses())
-            victim = sorted(before)[number % 2]
+            victim = sorted(server.statuses())[number % 2]
             os.kill(victim, signal.SIGKILL)
-            wait_until(
-                lambda before=before, victim=victim: set(server.statuses()),
-                lambda now, victim=victim: len(now) == 2 and victim not in now,
-                LIMIT_S,
-                server.log,
-            )
+            _wait_for_other_workers(server, {victim})
         done.set()
         for thread in threads:
             thread.join(LIMIT_S)
@@ -203,12 +202,7 @@ def test_a_reload_is_in_force_everywhere_or_nowhere(tmp_path: Path, workers: tup
         if workers:
             for victim in server.workers:
                 os.kill(victim, signal.SIGKILL)
-            wait_until(
-                lambda: set(server.statuses()),
-                lambda now: len(now) == 2 and not now & set(server.workers),
-                LIMIT_S,
-                server.log,
-            )
+            _wait_for_other_workers(server, set(server.workers))
         sent |= {_send(server) for _ in range(4)}
         wait_until(delivered, sent.__eq__, LIMIT_S, server.log)
         assert server.stop() == 0

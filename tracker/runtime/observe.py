@@ -16,7 +16,7 @@ from typing import Final, Literal, TextIO
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -27,6 +27,7 @@ ADDRESS_KEYS: Final = ("recipient", "sender")  # the keys under which a room may
 MALFORMED_REQUESTS: Final = Counter(
     "mailwake_http_malformed_requests_total", "HTTP requests that could not be parsed and were answered 400."
 )
+SERVING: Final = Gauge("mailwake_processes", "Processes that serve.", multiprocess_mode="livesum")
 _ACCESS: Final = "aiohttp.access"  # its lines would hold tokens and addresses of visitors
 _QUIET: Final = ("asyncio", "aiohttp", "alembic", "sqlalchemy", "aiosmtplib")  # nothing under WARNING
 _HASH_CHARACTERS: Final = 12

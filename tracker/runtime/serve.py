@@ -27,6 +27,8 @@ BACKLOG: Final = 1024
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_UNUSABLE: Final = 2
+SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Those that are handled here. They may be blocked until then."""
 _UMASK: Final = 0o077
 _ECHO_S: Final = 0.5  # who signals a process and its group (timeout, some supervisors) signals it twice
 
@@ -129,10 +131,11 @@ async def _supervise(main: Main, lifeline: int | None) -> None:
     if lifeline is not None:
         loop.add_reader(lifeline, on_orphaned)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         await main(stop, reload)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 

@@ -9,8 +9,8 @@ Theory:
     more slowly if it goes on dying young.
     Each worker holds the reading end of a pipe that nobody writes to: when the supervisor is gone, however that came,
     it reads the end of the file and drains.
-    Signals are blocked around a fork: one that came before the child has put its own handlers in place would be
-    written into its parent's pipe.
+    Signals are blocked around a fork: one that came before the child has let go of its parent's pipe would be written
+    into it. Those that `serve` has handlers for stay blocked until it has put them in place; none is lost so.
 
 Limits: a worker that hangs, alive, is not noticed here: `/healthz` is for that.
 """
@@ -20,6 +20,7 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +28,9 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import structlog
+from prometheus_client import Counter
 
+from tracker.runtime import serve
 from tracker.runtime.seat import Counts, Seat, Share
 from tracker.runtime.serve import EXIT_DONE, EXIT_FAILED, EXIT_UNUSABLE
 
@@ -38,6 +41,8 @@ _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 _LINE_BYTES: Final = 1 << 16
+
+DIED: Final = Counter("mailwake_workers_died", "Workers that ended when they should not have.")
 
 _log = structlog.get_logger()
 
@@ -85,6 +90,7 @@ class Workers:
         self._selector = selectors.DefaultSelector()
         self._lifeline, self._own_end = os.pipe()
         self._serves = False
+        self._hung_up = False
         self._stopping_s: float | None = None
         self._code = EXIT_DONE
 
@@ -95,6 +101,8 @@ class Workers:
 
     def run(self) -> int:
         """Start the workers and look after them; return the exit code: 0 where all of them ended with it."""
+        if threading.active_count() > 1:
+            raise RuntimeError("a thread is there that a fork would not copy")
         with self._signals():
             gc.collect()
             gc.freeze()  # what is loaded by now stays shared: the collector would write into every object of it
@@ -131,10 +139,17 @@ class Workers:
             if number is signal.SIGCHLD:
                 self._bury()
             elif number is signal.SIGHUP:
-                if self._stopping_s is None and self._serves and self._on_hangup():
-                    self._tell(signal.SIGHUP)
+                self._hung_up = True
             else:
                 self._stop(number.name)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Pass a SIGHUP on; one that came in the start waits until all serve."""
+        if self._hung_up and self._serves and self._stopping_s is None:
+            self._hung_up = False
+            if self._on_hangup():
+                self._tell(signal.SIGHUP)
 
     def _tell(self, number: signal.Signals) -> None:
         for worker in self._workers.values():
@@ -159,15 +174,18 @@ class Workers:
         try:
             pid = os.fork()
             if not pid:
-                self._become(index, reporting, mask)
+                self._become(index, reports, reporting, mask)
+        except OSError:
+            os.close(reports)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(reporting)
+            os.close(reporting)
         os.set_blocking(reports, False)
         self._workers[index] = worker = _Worker(index, pid, reports, time.monotonic())
         self._selector.register(reports, selectors.EVENT_READ, lambda: self._listen(worker))
 
-    def _become(self, index: int, reporting: int, mask: set[int | signal.Signals]) -> NoReturn:
+    def _become(self, index: int, reports: int, reporting: int, mask: set[int | signal.Signals]) -> NoReturn:
         """Be the worker, in the child: nothing of the supervisor but its sockets is used from here on."""
         code = EXIT_FAILED
         try:
@@ -175,10 +193,10 @@ class Workers:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             self._selector.close()
-            for descriptor in (self._own_end, *(worker.reports for worker in self._workers.values())):
+            for descriptor in (self._own_end, reports, *(worker.reports for worker in self._workers.values())):
                 if descriptor >= 0:
                     os.close(descriptor)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask | serve.SIGNALS)
 
             def report(line: bytes) -> None:
                 with suppress(BrokenPipeError), os.fdopen(reporting, "wb") as pipe:
@@ -214,6 +232,7 @@ class Workers:
             self._serves = self._on_lines([line for _, line in sorted(self._lines.items())])
             if not self._serves:
                 self._give_up("a worker cannot start")
+            self._hang_up()
 
     def _bury(self) -> None:
         """Take note of the workers that have ended. One signal may stand for several of them."""
@@ -236,6 +255,7 @@ class Workers:
             if code != EXIT_UNUSABLE or not worker.line:  # else it has said why, and the others may have more to say
                 self._give_up("a worker died in the start")
             return
+        DIED.inc()
         now_s = time.monotonic()
         is_young = now_s - worker.started_s < _YOUNG_S
         pause_s = self._pauses.get(worker.index, 0.0) if is_young else 0.0
@@ -263,8 +283,13 @@ class Workers:
             return
         for index, due_s in list(self._due.items()):
             if due_s <= now_s:
+                self._due[index] = now_s + _LONGEST_PAUSE_S
+                try:
+                    self._start(index)
+                except OSError as error:  # no more processes, or no memory for one
+                    _log.error("worker_not_started", worker=index, error=error.strerror)
+                    continue
                 del self._due[index]
-                self._start(index)
                 _log.info("worker_replaced", worker=index, pid=self._workers[index].pid)
 
 
