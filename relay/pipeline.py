@@ -125,7 +125,7 @@ class Pipeline:
             base_url=settings.base_url,
             key_id=self._ports.keys().minting(now),
             body_8bit=not prepared.message.isascii(),
-            smtputf8=submission.envelope.smtputf8,
+            smtputf8=submission.envelope.smtputf8 and not prepared.original.is_ascii,
             dsn=submission.envelope.dsn,
             dkim=prepared.decision.configuration_set.dkim if isinstance(prepared.decision, Track) else None,
         )

@@ -103,6 +103,16 @@ async def test_every_recipient_gets_a_copy_with_tokens_of_their_own() -> None:
         assert {payload.day for payload in read} == {NOW.date()}
 
 
+@pytest.mark.parametrize("subject, needed", [("Hi", False), ("Grüße", True)])
+async def test_smtputf8_is_kept_only_where_the_header_needs_it(subject: str, needed: bool) -> None:
+    """Go's net/smtp asks for it with every message: such mail must not bounce at an upstream that lacks it."""
+    relay = _Relay()
+
+    await relay.pipeline.accept(submission(f"Subject: {subject}\r\n\r\nhï\r\n".encode(), smtputf8=True))
+
+    assert relay.kept[0][0].smtputf8 is needed
+
+
 async def test_the_facts_are_kept_with_the_message() -> None:
     """Subject decoded, tags, links with the query of a sensitive one taken away; no Bcc, though it was sent."""
     relay = _Relay()
