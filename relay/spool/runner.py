@@ -194,7 +194,7 @@ class Runner:
         self._messages[message.id] = message
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lanes.choose(message, now_s)
+        lane = self._lanes.choose(message, now_s, now_s)
         message.busy |= set(resumed.suspects)
         for job in lane.jobs(message, tuple(resumed.suspects)):
             self._suspects.add(lane, job)
@@ -364,7 +364,7 @@ class Runner:
         await self._persist(job)
         if not await self._verdicts.learn(job):
             self._tell_ends(job)
-        lane.push_throttled(job, tuple(throttled), now_s)
+        self._lanes.push_throttled(lane, job, tuple(throttled), now_s)
         for wait_s, indexes in due.items():
             self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
 
