@@ -122,6 +122,10 @@ class Spool:
                 self._know(stored.entry.id, header)
             yield [stored for _, stored in loaded]
 
+    def has(self, message: MessageId) -> bool:
+        """Say whether the message is here, and known by `scan` or `put`."""
+        return message in self._headers
+
     async def put(self, entry: SpoolEntry, message: bytes | memoryview) -> None:
         """Make a message safe: it will be found again from the moment this returns.
 

@@ -47,7 +47,7 @@ def test_only_a_copy_that_is_due_becomes_the_probe(lanes: Lanes, tmp_path: Path)
 
 
 def test_what_was_sent_too_fast_goes_on_where_it_can_when_its_upstream_fails(lanes: Lanes, tmp_path: Path) -> None:
-    """Mail waits at an upstream that is only probed where there is no other way, not because it was throttled before."""
+    """Mail waits at an upstream that is only probed where there is no other way."""
     message = queued(1, tmp_path)
     first = lanes.choose(message, now_s=0.0, due_s=0.0)
     (job,) = first.jobs(message, (0,))

@@ -1,5 +1,6 @@
 """Which reports the runner makes, of what, to whom, and how many."""
 
+import asyncio
 import email
 import email.policy
 from collections.abc import Iterable
@@ -174,6 +175,60 @@ async def test_a_spool_that_is_full_uses_no_share_up(world: World, monkeypatch: 
     monkeypatch.setattr("relay.spool.teller._FIRST_PAUSE_S", 0.0)
 
     assert await run(world, fresh(1)) == {"ana@a.example": "failed"}
+    assert failures == 0
+
+
+async def test_a_report_that_cannot_be_put_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is freed by what is delivered; and what the journal has is not written there again and again."""
+    monkeypatch.setattr("relay.spool.teller._BATCH", 2)
+    monkeypatch.setattr("relay.spool.teller._FIRST_PAUSE_S", 0.001)
+    world.answer = lambda transaction: [NO if "a@x.example" in transaction.recipients else OK]
+    real, failures, tried_often = world.spool.put, 0, asyncio.Event()
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        nonlocal failures
+        if entry.report:
+            failures += 1
+            if failures == 12:
+                tried_often.set()
+            raise OSError(28, "No space left on device")
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+    bounced = [fresh(number, "a@x.example") for number in range(3)]
+    async with world.running() as runner:
+        for entry in (*bounced, fresh(4), fresh(5)):
+            await world.accept(runner, entry)
+        await world.until_left(*(entry.id for entry in bounced))
+        await asyncio.wait_for(tried_often.wait(), 10)
+
+    assert world.kinds().count("Bounce") == 3
+    assert [row.state for entry in bounced for row in world.rows(entry)] == [State.FAILED] * 3
+
+
+async def test_of_two_reports_the_one_that_was_put_is_not_counted_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the second cannot be put, both are done again: the first must not use up the share of the second."""
+    world.options = replace(world.options, reports=replace(world.options.reports, per_hour=2))
+    monkeypatch.setattr("relay.spool.teller._FIRST_PAUSE_S", 0.0)
+    world.answer = lambda transaction: [NO if sent != SHOP else OK for sent in transaction.recipients]
+    real, reports, failures = world.spool.put, 0, 3
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        nonlocal reports, failures
+        reports += entry.report
+        if entry.report and reports > 1 and failures:
+            failures -= 1
+            raise OSError(28, "No space left on device")
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+
+    assert await run(world, fresh(1, "a@x.example", "b@x.example")) == {
+        "a@x.example": "failed",
+        "b@x.example": "failed",
+    }
     assert failures == 0
 
 
