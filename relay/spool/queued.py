@@ -5,7 +5,7 @@ made, shared by all copies of the message in flight, and dropped with the last o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from relay.core import providers
 from relay.core.attempt import Phase
 from relay.core.providers import Provider
+from relay.spool import metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool, Spooled
 from relay.spool.layout import Row, State
@@ -53,6 +54,7 @@ class QueuedMessage:
         self.accepted_at = entry.accepted.facts.accepted_at
         self.born_s = born_s
         self.rows = list(rows)
+        metrics.HELD.inc(_held(rows))
         self._copies = b"".join([facts.copy.suffix for facts in entry.accepted.copies])
         self._loading: asyncio.Future[Spooled] | None = None
         self._users = 0
@@ -72,8 +74,13 @@ class QueuedMessage:
 
     def update(self, rows: Mapping[int, Row]) -> None:
         """Take rows over, in memory."""
+        metrics.HELD.inc(_held(rows.values()) - _held(self.rows[index] for index in rows))
         for index, row in rows.items():
             self.rows[index] = row
+
+    def uncount(self) -> None:
+        """Count none of its rows as held any more: it is gone."""
+        metrics.HELD.dec(_held(self.rows))
 
     @property
     def is_finished(self) -> bool:
@@ -96,6 +103,10 @@ class QueuedMessage:
                     loading.cancel()
                 elif not loading.cancelled() and loading.exception() is None:
                     self.spool.unload(loading.result())
+
+
+def _held(rows: Iterable[Row]) -> int:
+    return sum(row.state is State.HELD for row in rows)
 
 
 def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: Provider) -> Delivery | Bounce:
