@@ -206,7 +206,7 @@ class Pipeline:
         copy = entry.accepted.copies[row]
         if original:
             return marked(message, copy.copy)
-        options = _narrowed(entry.rewrite, copy)
+        options = self._narrowed(entry.rewrite, entry, copy)
         plan = self._plans.get(entry.id, options)
         if plan is None:
             plan = plans.make(message, options)
@@ -230,9 +230,29 @@ class Pipeline:
     def _question(self, entry: SpoolEntry, plan: RewritePlan) -> Question:
         """Make the copy of the first recipient, as it is sent, and say what was promised of it. Runs in a thread."""
         copy = entry.accepted.copies[0]
-        if entry.rewrite is not None and (options := _narrowed(entry.rewrite, copy)) != entry.rewrite:
+        if entry.rewrite is not None and (options := self._narrowed(entry.rewrite, entry, copy)) != entry.rewrite:
             plan = plans.make(plan.message, options)
         return question_of(plan, self._mint(entry, copy))
+
+    def _narrowed(self, options: RewriteOptions, entry: SpoolEntry, copy: CopyFacts) -> RewriteOptions:
+        """Return the options of one copy: those of its message, without what was taken away.
+
+        Its recipient's header may have taken tracking away, or the settings, since the message was accepted; these may
+        give nothing. A set that has gone says nothing.
+        """
+        settings = self._ports.settings()
+        chosen = settings.sets.get(entry.accepted.facts.configuration_set or "")
+        opens, html, text = (copy.opens, copy.clicks, copy.clicks) if settings.enabled else (False, False, False)
+        if chosen is not None:
+            opens, html, text = opens and chosen.open_tracking, html and chosen.html_links, text and chosen.text_links
+        if opens and html and text:
+            return options
+        return replace(
+            options,
+            open_tracking=options.open_tracking and opens,
+            html_links=options.html_links and html,
+            text_links=options.text_links and text,
+        )
 
     def _mint(self, entry: SpoolEntry, copy: CopyFacts) -> CopyMint:
         return CopyMint(
@@ -280,15 +300,3 @@ class _PlanCache:
 
 def _fallbacks(decision: Track | Untouched) -> tuple[str, ...]:
     return decision.configuration_set.fallbacks if isinstance(decision, Track) else ()
-
-
-def _narrowed(options: RewriteOptions, copy: CopyFacts) -> RewriteOptions:
-    """Return the options of one copy: what the message allows, without what its recipient's header took away."""
-    if copy.opens and copy.clicks:
-        return options
-    return replace(
-        options,
-        open_tracking=options.open_tracking and copy.opens,
-        html_links=options.html_links and copy.clicks,
-        text_links=options.text_links and copy.clicks,
-    )
