@@ -51,7 +51,7 @@ from relay.core.attempt import (
     Transaction,
     Unknown,
 )
-from relay.core.dsnrequest import RecipientRequest
+from relay.core.dsnrequest import RecipientRequest, utf8_address
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
@@ -272,7 +272,8 @@ class Connection:
         """Return None where the recipient is taken, else what came of it; raise where that is so for all."""
         options = []
         if self._smtp.supports_extension("dsn"):
-            options = _parameters(NOTIFY=request.notify, ORCPT=request.original)
+            original = request.original if encoding == "utf-8" else utf8_address(request.original, escaped=True)
+            options = _parameters(NOTIFY=request.notify, ORCPT=original)
         reply = await self._command(Phase.RCPT, b"RCPT", f"TO:<{recipient}>".encode(encoding), *options)
         if reply.code // 100 == 2:
             return None
@@ -358,7 +359,7 @@ def _stray_reply(phase: Phase) -> Deferred:
 
 
 def _parameters(**values: str) -> list[bytes]:
-    """Write those that have a value, `RET=HDRS`; one that is not ASCII came with SMTPUTF8, and goes with it."""
+    """Write those that have a value, `RET=HDRS`."""
     return [f"{keyword}={value}".encode() for keyword, value in values.items() if value]
 
 
