@@ -279,6 +279,23 @@ async def test_limits_of_connections_and_of_messages_on_one() -> None:
 
         assert len(server.messages) == 12
         assert len(server.commands) == 4
+        assert server.most_open == 2
+
+
+async def test_a_connection_that_says_goodbye_still_counts() -> None:
+    """An upstream that takes one connection would refuse the next with 421, and mail would wait for a probe."""
+    limits = {"max_connections": 1, "max_messages_per_connection": 1}
+    async with Script(replies={"quit": "wait"}, once=True) as server, pooled(server, **limits) as pool:
+        await pool.send(transaction())
+        second = asyncio.create_task(pool.send(transaction()))
+        await server.waiting.wait()
+        assert not (await asyncio.wait([second], timeout=0.2))[0]
+        server.hold.set()
+        (attempt,) = await second
+
+        assert isinstance(attempt, Accepted)
+        assert len(server.commands) == 2
+        assert server.most_open == 1
 
 
 async def test_an_idle_connection_says_goodbye() -> None:
