@@ -52,6 +52,7 @@ from relay.core.attempt import (
     Unknown,
 )
 from relay.core.dsnrequest import RecipientRequest, utf8_address
+from relay.core.reply import greeting as own_greeting
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
@@ -157,7 +158,7 @@ class Connection:
 
     async def _connect(self) -> None:
         try:
-            await self._smtp.connect(timeout=self._options.connect_timeout_s)
+            greeting = await self._smtp.connect(timeout=self._options.connect_timeout_s)
         except SMTPConnectResponseError as error:
             raise _Ended(self._judge(error, Phase.GREETING)) from error
         except SMTPTimeoutError as error:
@@ -171,6 +172,8 @@ class Connection:
         except (SMTPException, OSError, ValueError) as error:
             phase = Phase.GREETING if isinstance(error, SMTPResponseException) else Phase.CONNECT
             raise _Ended(condition(phase, what_happened(error))) from error
+        if greeting.message == own_greeting(self._options.hostname).text:
+            raise _Ended(condition(Phase.GREETING, "the upstream greets as this relay: mail would go round in circles"))
 
     async def _hello(self) -> None:
         try:
