@@ -22,7 +22,7 @@ from tracker.contract.events import Bounce, Delivery, DeliveryDelay
 from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId, EventId, MessageId
 
 SECOND_DELAY_AFTER: Final = timedelta(hours=4)
-_MAX_DELAYS: Final = 2
+_FIRST_DELAY, _SECOND_DELAY = 1, 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,11 +32,13 @@ class QueuedMessage:
     `is_announced`: its Accepted record is, or will be before any other of it, in the journal; `is_journalled`: it is.
     `busy` are the indexes of rows that an attempt has, or is about to have; `order` is what an operator wants to become
     of those, where they are not finished by then. `is_success_wanted`: NOTIFY=SUCCESS was given for a recipient.
+    `told_late` are those rows of which it was told, or is about to be, that they wait for four hours.
     """
 
     __slots__ = (
         "_copies", "_loading", "_users", "accepted_at", "born_s", "busy", "id", "is_announced", "is_journalled",
-        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "upstreams",
+        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "told_late",
+        "upstreams",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
@@ -50,6 +52,7 @@ class QueuedMessage:
         self.is_announced = True
         self.is_journalled = False
         self.busy: frozenset[int] = frozenset()
+        self.told_late: frozenset[int] = frozenset()
         self.order: Order | None = None
         self.accepted_at = entry.accepted.facts.accepted_at
         self.born_s = born_s
@@ -137,15 +140,21 @@ def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: 
     )
 
 
-def delay_event(message: QueuedMessage, index: int, *, age: timedelta, expires_at: datetime) -> DeliveryDelay | None:
-    """Return the event of a row that was just put off: at its first deferral, and again after four hours."""
+def delay_due(message: QueuedMessage, index: int, *, age: timedelta) -> int:
+    """Return which of a row's delays is to be told, 0 for none: 1 is its first deferral, 2 that it waits four hours."""
+    number = _SECOND_DELAY if age >= SECOND_DELAY_AFTER else _FIRST_DELAY
+    return number if number > message.rows[index].delays_told else 0
+
+
+def delay_event(
+    message: QueuedMessage, index: int, number: int, *, at: datetime, expires_at: datetime
+) -> DeliveryDelay:
+    """Return the event of a row that waits; `number` is that of `delay_due`."""
     row, copy = message.rows[index], message.copy(index)
-    if row.delays_told >= _MAX_DELAYS or (row.delays_told and age < SECOND_DELAY_AFTER):
-        return None
     return DeliveryDelay(
-        event=EventId.of_outcome(copy, f"delivery_delay:{row.delays_told + 1}"),
+        event=EventId.of_outcome(copy, f"delivery_delay:{number}"),
         copy=copy,
-        at=_EPOCH + timedelta(milliseconds=row.changed_ms),
+        at=at,
         upstream=message.upstream(index),
         phase=row.phase or Phase.CONNECT,
         reply=str(row.reply or ""),

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from relay.core.attempt import Attempt, Deferred, Unknown
 from relay.spool import metrics, transitions
@@ -15,12 +16,14 @@ from relay.spool.lane import Job, Lane
 from relay.spool.lanes import Lanes
 from relay.spool.layout import State
 from relay.spool.marks import Marks
-from relay.spool.queued import delay_event
+from relay.spool.queued import SECOND_DELAY_AFTER, QueuedMessage, delay_due, delay_event
 from relay.spool.reporter import ReportOptions
 from relay.spool.teller import Teller
 from relay.spool.transitions import unix_ms
 from relay.spool.verdicts import Verdicts
 from tracker.contract.ports import Clock
+
+_LATE_AT_A_TIME: Final = 1000  # of a hundred thousand that wait, the events together would fill the memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +71,33 @@ class Recorder:
             self._tell_ends(job)
         return bool(expired)
 
+    def tell_late(self, lane: Lane, now_s: float) -> None:
+        """Tell of those that have waited for four hours while their upstream was only probed."""
+
+        def is_late(job: Job) -> bool:
+            message = job.message
+            is_old = message.age(now_s) >= SECOND_DELAY_AFTER and not message.is_report
+            return is_old and not message.told_late.issuperset(job.indexes)
+
+        for job in lane.waiting(is_late, _LATE_AT_A_TIME):
+            for index in job.indexes:
+                self._tell_delay(job.message, index, job.message.age(now_s))
+            job.message.told_late |= set(job.indexes)
+
+    def _tell_delay(self, message: QueuedMessage, index: int, age: timedelta) -> None:
+        number = delay_due(message, index, age=age)
+        if number:
+            expires_at = message.accepted_at + self._retry_for(message)
+            event = delay_event(message, index, number, at=self._clock(), expires_at=expires_at)
+            self._teller.tell_delay(message, index, event, number)
+
+    def _retry_for(self, message: QueuedMessage) -> timedelta:
+        return self._options.report_retry_for if message.is_report else self._options.retry_for
+
     async def record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
         """Write down what became of each recipient, for as long as the disk needs."""
         message = job.message
-        retry_for = self._options.report_retry_for if message.is_report else self._options.retry_for
+        retry_for = self._retry_for(message)
         now_ms, fraction, age = unix_ms(self._clock()), self._fraction(), message.age(_now_s())
         throttled: list[int] = []
         for index, attempt in zip(job.indexes, attempts, strict=True):
@@ -93,9 +119,8 @@ class Recorder:
             if isinstance(attempt, Deferred) and attempt.throttled:
                 throttled.append(index)
                 continue
-            event = delay_event(message, index, age=age, expires_at=message.accepted_at + retry_for)
-            if event is not None and transitions.counts(attempt):
-                self._teller.tell_delay(message, index, event)
+            if transitions.counts(attempt):
+                self._tell_delay(message, index, age)
         self._obey(job)
         await self._persist(job)
         is_told_later = await self.verdicts.learn(job)

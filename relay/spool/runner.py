@@ -214,8 +214,10 @@ class Runner:
                     async with asyncio.timeout(wait_s):
                         await lane.wake.wait()
                 continue
-            if lane.circuit.is_open and await self._recorder.give_up_expired(lane, now_s):
-                continue
+            if lane.circuit.is_open:
+                if await self._recorder.give_up_expired(lane, now_s):
+                    continue
+                self._recorder.tell_late(lane, now_s)
             self._start(lane, lane.pop())
 
     def _may_start(self) -> bool:

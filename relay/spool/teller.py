@@ -40,6 +40,7 @@ class _Untold:
     message: QueuedMessage
     index: int
     event: Accepted | DeliveryDelay | None  # None: the row's outcome
+    delay: int = 0  # the number of a DeliveryDelay
     is_journalled: bool = False  # the journal has the outcome: what is left is the report, and the end of the row
     failures: int = 0
 
@@ -77,9 +78,9 @@ class Teller:
         """Tell the outcome of a row that is in D or F on disk."""
         self._add(_Untold(message, index, None))
 
-    def tell_delay(self, message: QueuedMessage, index: int, event: DeliveryDelay) -> None:
-        """Tell that a copy was put off."""
-        self._add(_Untold(message, index, event))
+    def tell_delay(self, message: QueuedMessage, index: int, event: DeliveryDelay, number: int) -> None:
+        """Tell that a copy waits: the first or the second event of it."""
+        self._add(_Untold(message, index, event, delay=number))
 
     async def idle(self) -> None:
         """Return when everything is told."""
@@ -187,9 +188,9 @@ class Teller:
 def _note_journalled(message: QueuedMessage, items: list[_Untold]) -> None:
     message.is_announced = True
     for item in items:
-        if isinstance(item.event, DeliveryDelay):
+        if item.delay:
             row = message.rows[item.index]
-            message.rows[item.index] = replace(row, delays_told=row.delays_told + 1)
+            message.rows[item.index] = replace(row, delays_told=max(row.delays_told, item.delay))
     message.is_journalled = True
 
 

@@ -149,7 +149,7 @@ def settled(
 
 
 def counts(attempt: Attempt) -> bool:
-    """False for a condition of the upstream: no attempt of the copy, no DeliveryDelay."""
+    """False for a condition of the upstream: no attempt of the copy, no deferral."""
     return not (isinstance(attempt, Deferred) and attempt.of_upstream)
 
 
