@@ -271,7 +271,7 @@ async def test_a_large_message_is_prepared_off_the_loop(monkeypatch: pytest.Monk
 
 async def test_a_message_that_is_not_safe_in_time_is_refused_and_taken_out_again() -> None:
     """Its client has given up and sends again: were it kept, it would be there twice."""
-    relay = _Relay(deadline_s=0.01)
+    relay = _Relay(deadline_s=0.2)
     relay.disk.clear()
 
     assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
@@ -292,7 +292,7 @@ async def test_a_message_that_comes_too_late_to_the_spool_is_not_put_there() -> 
 
 async def test_a_late_message_that_cannot_be_taken_out_is_delivered() -> None:
     """The disk keeps it, so the next start would find it: twice is better than never, and now better than then."""
-    relay = _Relay(deadline_s=0.01)
+    relay = _Relay(deadline_s=0.2)
     relay.disk.clear()
     assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
     relay.kept_fault = OSError(5, "Input/output error")
