@@ -1,6 +1,7 @@
 """When a copy that waits is told of: at its first deferral, and when it has waited for four hours."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def delays(world: World) -> list[events.DeliveryDelay]:
     return [record for record in world.journal if isinstance(record, events.DeliveryDelay)]
 
 
-async def again(world: World, runner: Runner, count: int) -> None:
-    """Have everything tried until so many attempts were made."""
-    while len(world.sent) < count:
-        ids = [str(message) for message in runner._messages]
-        await runner.obey(Order.FLUSH, ids)
-        await asyncio.sleep(0.001)
+async def again(runner: Runner, is_enough: Callable[[], bool]) -> None:
+    """Have everything tried again and again."""
+    async with asyncio.timeout(10):
+        while not is_enough():
+            await runner.obey(Order.FLUSH, [str(message) for message in runner._messages])
+            await asyncio.sleep(0.001)
 
 
 async def test_only_the_first_deferral_of_the_first_hours_is_told(world: World) -> None:
@@ -40,9 +41,9 @@ async def test_only_the_first_deferral_of_the_first_hours_is_told(world: World) 
     entry = fresh(1)
     async with world.running() as runner:
         await world.accept(runner, entry)
-        await again(world, runner, 3)
+        await again(runner, lambda: len(world.sent) >= 3)
         world.answer = lambda transaction: [OK]
-        await again(world, runner, 4)
+        await again(runner, lambda: len(world.sent) >= 4)
         await world.until_empty()
 
     (told,) = delays(world)
@@ -57,7 +58,7 @@ async def test_a_deferral_after_four_hours_is_told_once_more(world: World) -> No
     entry = make_entry(1, at=datetime.now(UTC) - timedelta(hours=4))
     await world.leave(entry)
     async with world.running() as runner:
-        await again(world, runner, 3)
+        await again(runner, lambda: len(world.sent) >= 3)
         await world.until_rows(entry, State.WAITING)
 
     (told,) = delays(world)
@@ -72,8 +73,7 @@ async def test_mail_that_waits_four_hours_for_an_upstream_that_is_down_is_told_o
     for entry in (*old, fresh(3), report):
         await world.leave(entry)
     async with world.running() as runner:
-        await again(world, runner, 3)
-        await world.until(lambda: len(delays(world)) >= 2)
+        await again(runner, lambda: len(delays(world)) >= 2)
 
     copies = {entry.accepted.copies[0].copy for entry in old}
     assert {told.event for told in delays(world)} == {EventId.of_outcome(copy, "delivery_delay:2") for copy in copies}
