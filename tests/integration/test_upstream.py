@@ -298,6 +298,14 @@ async def test_a_connection_that_says_goodbye_still_counts() -> None:
         assert server.most_open == 1
 
 
+def test_the_time_limits_are_those_of_the_standard() -> None:
+    """RFC 5321 §4.5.3.2: an upstream that is slow behind the dot has taken the mail, mostly."""
+    limits = UpstreamOptions(name="x", target=SmtpTarget("x.example", 25, Security.STARTTLS), hostname="y.example")
+
+    assert (limits.command_timeout_s, limits.block_timeout_s, limits.dot_timeout_s) == (300, 180, 600)
+    assert limits.idle_s == 30
+
+
 async def test_an_idle_connection_says_goodbye() -> None:
     """30 seconds by default."""
     async with Script() as server, pooled(server, idle_s=0.01) as pool, asyncio.timeout(10):

@@ -5,6 +5,7 @@ import email
 import email.policy
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from relay.core.attempt import Accepted, Attempt, Transaction, UpstreamReply
 from relay.core.dsnrequest import DsnRequest, RecipientRequest
 from relay.spool.entry import SpoolEntry
 from relay.spool.layout import Row, State
-from tests.unit.spool_world import DELIVERED, FAILED, NO, OK, World, fresh
-from tests.unit.spooling import MESSAGE
+from tests.unit.spool_world import DELIVERED, FAILED, LATER, NO, OK, World, fresh
+from tests.unit.spooling import MESSAGE, make_entry
 
 PASSED_ON = Accepted(reply=UpstreamReply(250, "2.0.0 Ok"), reports=True)
 SHOP = "shop@shop.example"
@@ -230,6 +231,24 @@ async def test_of_two_reports_the_one_that_was_put_is_not_counted_again(
         "b@x.example": "failed",
     }
     assert failures == 0
+
+
+@pytest.mark.parametrize("hours, is_dropped", [(23, False), (25, True)])
+async def test_a_report_is_tried_for_a_day(world: World, hours: int, is_dropped: bool) -> None:
+    """What it tells is stale then; other mail is tried for five days."""
+    world.answer = lambda transaction: [LATER]
+    at = datetime.now(UTC) - timedelta(hours=hours)
+    report, mail = make_entry(1, at=at, reverse_path="", report=True), make_entry(2, at=at)
+    before = REGISTRY.get_sample_value("mailwake_double_bounces_total") or 0
+    await world.leave(report)
+    await world.leave(mail)
+    async with world.running():
+        await world.until(lambda: len(world.sent) == 2)
+        await world.until_left(*([mail.id] if is_dropped else [report.id, mail.id]))
+        await world.until_rows(mail, State.WAITING)
+
+    assert (REGISTRY.get_sample_value("mailwake_double_bounces_total") or 0) - before == is_dropped
+    assert "Bounce" not in world.kinds()
 
 
 async def test_a_row_that_is_not_to_be_reported_is_not(world: World) -> None:
