@@ -18,6 +18,7 @@ Does not talk SMTP, does not touch a disk, does not know an upstream or the witn
 """
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from typing import Final
 
 from relay.core import dkim, downgrade, outgoing, reply, senders
 from relay.core import plan as plans
-from relay.core.attempt import CopyForm, UpstreamReply
+from relay.core.attempt import OFF_LOOP_BYTES, CopyForm, UpstreamReply
 from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
 from relay.core.facts import facts_of, rejected_of
@@ -45,8 +46,6 @@ from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import Settings
 from tracker.contract.token import TokenKeys, day_of
 
-OFF_LOOP_BYTES: Final = 256 * 1024
-"""A larger message is prepared in a thread: planning it takes longer than everybody else should wait."""
 CACHED_PLAN_BYTES: Final = 8 * 1024 * 1024
 """Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
 
@@ -181,7 +180,7 @@ class Pipeline:
     ) -> Sequence[bytes | memoryview] | None:
         """Return what recipient number `row` of a spooled message gets: the same bytes at every call with this form.
 
-        None: the message has no such form.
+        None: the message has no such form. May be called in any thread.
         """
         if form.original and entry.rewrite is None:
             return None
@@ -278,24 +277,29 @@ class Pipeline:
 
 
 class _PlanCache:
-    """Plans by message and options, the oldest dropped when their messages pass a number of bytes together."""
+    """Plans by message and options, the oldest dropped when their messages pass a number of bytes together.
+
+    Copies of large messages are made in threads, so that it is used in several.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._plans: OrderedDict[tuple[MessageId, RewriteOptions], RewritePlan] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, message: MessageId, options: RewriteOptions) -> RewritePlan | None:
         return self._plans.get((message, options))
 
     def keep(self, message: MessageId, options: RewriteOptions, plan: RewritePlan) -> None:
-        if (message, options) in self._plans or len(plan.message) > self._limit_bytes:
-            return
-        self._plans[message, options] = plan
-        self._bytes += len(plan.message)
-        while self._bytes > self._limit_bytes:
-            _, dropped = self._plans.popitem(last=False)
-            self._bytes -= len(dropped.message)
+        with self._lock:
+            if (message, options) in self._plans or len(plan.message) > self._limit_bytes:
+                return
+            self._plans[message, options] = plan
+            self._bytes += len(plan.message)
+            while self._bytes > self._limit_bytes:
+                _, dropped = self._plans.popitem(last=False)
+                self._bytes -= len(dropped.message)
 
 
 def _fallbacks(decision: Track | Untouched) -> tuple[str, ...]:

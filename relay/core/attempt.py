@@ -27,6 +27,12 @@ from relay.core.providers import Provider
 from tracker.contract import backoff
 from tracker.contract.ids import CopyId
 
+OFF_LOOP_BYTES: Final = 256 * 1024
+"""What is done with all bytes of a larger message is done in a thread: everybody else should not wait as long.
+
+Signing 25 MB takes half a second.
+"""
+
 SCHEDULE: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30, 60, 120, 240))
 """After failed attempt 1, 2, 3 …; the last step repeats."""
 

@@ -27,6 +27,7 @@ import ipaddress
 import ssl
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import aiosmtplib
@@ -43,6 +44,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from relay.core.attempt import (
+    OFF_LOOP_BYTES,
     Accepted,
     Attempt,
     Deferred,
@@ -116,7 +118,8 @@ class Connection:
         """Try one transaction; return what came of it for each recipient. Cancelled, it is left not reusable."""
         self.is_reusable = self.was_stale = False
         self.messages += 1
-        fitted = fit(transaction, self._offers(), self._options.name)
+        work = partial(fit, transaction, self._offers(), self._options.name)
+        fitted = await asyncio.to_thread(work) if transaction.size_bytes > OFF_LOOP_BYTES else work()
         if isinstance(fitted, Rejected):
             self.is_reusable = True
             return [fitted] * len(transaction.recipients)

@@ -26,7 +26,16 @@ from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown, UpstreamReply
+from relay.core.attempt import (
+    OFF_LOOP_BYTES,
+    Attempt,
+    CopyForm,
+    Deferred,
+    Phase,
+    Transaction,
+    Unknown,
+    UpstreamReply,
+)
 from relay.spool import inflight
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
@@ -296,7 +305,7 @@ class Runner:
                 reverse_path=entry.reverse_path,
                 recipients=tuple(entry.recipients[index] for index in job.indexes),
                 copies=tuple(job.message.copy(index) for index in job.indexes),
-                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0], CopyForm(upstream=lane.name)) or ()),
+                data=await self._copy(lane.name, spooled, job.indexes[0]),
                 body_8bit=entry.body_8bit,
                 smtputf8=entry.smtputf8,
                 dsn=entry.dsn.only(job.indexes),
@@ -311,6 +320,11 @@ class Runner:
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("sending_failed", upstream=lane.name)
             return [Unknown(detail="a fault of ours ended the attempt")] * count
+
+    async def _copy(self, upstream: str, spooled: Spooled, index: int) -> tuple[bytes | memoryview, ...]:
+        make = partial(self._copy_of, spooled.entry, spooled.message, index, CopyForm(upstream=upstream))
+        made = await asyncio.to_thread(make) if len(spooled.message) > OFF_LOOP_BYTES else make()
+        return tuple(made or ())
 
     def _remake(
         self, upstream: str, spooled: Spooled, index: int, *, seven_bit: bool, original: bool

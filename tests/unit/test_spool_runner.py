@@ -1,6 +1,7 @@
 """The runner: every recipient becomes finished, and nobody is asked more than they should."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,16 @@ async def test_untouched_mail_shares_transactions_up_to_max_recipients(world: Wo
         await world.until_empty()
 
     assert sorted(len(transaction.recipients) for transaction in world.sent) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("octets, is_apart", [(300_000, True), (1_000, False)])
+async def test_a_large_copy_is_made_in_a_thread(world: World, octets: int, is_apart: bool) -> None:
+    """Signing 25 MB takes half a second, in which no hit would be answered and no client."""
+    async with world.running() as runner:
+        await world.accept(runner, fresh(1), MESSAGE + b"x" * octets)
+        await world.until_empty()
+
+    assert [thread is not threading.main_thread() for thread in world.copied_in] == [is_apart]
 
 
 async def test_no_more_run_at_once_than_the_upstream_has_connections(world: World) -> None:
