@@ -168,6 +168,19 @@ async def test_recipients_of_one_transaction_have_outcomes_of_their_own() -> Non
     assert len(server.messages) == 1
 
 
+async def test_421_to_one_recipient_ends_the_transaction_of_all() -> None:
+    """RFC 5321 §3.8: the server is closing; what it had said of the others before counts for nothing."""
+    async with Script(replies={"rcpt:b@x.example": "421 4.3.2 closing"}) as server, pooled(server) as pool:
+        attempts = await pool.send(transaction("a@x.example", "b@x.example", "c@x.example"))
+        server.replies.clear()
+        after = await pool.send(transaction())
+
+    assert all(isinstance(attempt, Deferred) and attempt.of_upstream for attempt in attempts)
+    assert [envelope[1] for envelope, _ in server.messages] == ["RCPT TO:<ana@a.example>"]
+    assert isinstance(after[0], Accepted)
+    assert len(server.commands) == 2
+
+
 async def test_a_refused_sender_is_refused_for_all() -> None:
     """MAIL 5xx: message-wide."""
     async with Script(replies={"mail": "550 5.7.1 not you"}) as server:
