@@ -131,7 +131,7 @@ class Rejected:
 class Deferred:
     """Not now. `of_upstream`: a condition of the upstream, no fault of the copy; `detail` is for logs and rows.
 
-    `throttled`: the condition is that we send too fast; nothing else is wrong with the upstream.
+    `throttled`: the condition is that we send too fast; nothing else is wrong with it. `ours`: it was not asked.
     """
 
     reply: UpstreamReply | None
@@ -139,6 +139,7 @@ class Deferred:
     of_upstream: bool
     detail: str
     throttled: bool = False
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,8 @@ class Lanes:
         are to be kept until `lane.refusals.verdict`.
         """
         undecided = False
+        if all(isinstance(attempt, Deferred) and attempt.ours for attempt in attempts):
+            return attempts, undecided
         if is_sender_refused(attempts):
             undecided = not lane.refusals.is_about_us(sender, _reply(attempts))
             if not undecided:

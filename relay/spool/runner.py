@@ -314,7 +314,7 @@ class Runner:
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))
             trouble = "the copy could not be made"
-            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=trouble)] * count
+            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, ours=True, detail=trouble)] * count
         try:
             return await self._send(lane.name, transaction)
         except Exception:  # noqa: BLE001 - a worker's iteration

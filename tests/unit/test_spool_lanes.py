@@ -72,3 +72,15 @@ def test_mail_goes_back_to_the_first_upstream_when_its_probe_is_taken(lanes: Lan
     learn(lanes, first, OK, now_s=11.0, probe=first.circuit.begin())
 
     assert lanes.choose(queued(4, tmp_path), now_s=11.0, due_s=11.0) is first
+
+
+def test_a_copy_that_could_not_be_made_says_nothing_of_its_upstream(lanes: Lanes, tmp_path: Path) -> None:
+    """As a probe it would end the trouble of an upstream that was never asked."""
+    first = lanes.choose(queued(1, tmp_path), now_s=0.0, due_s=0.0)
+    learn(lanes, first, DOWN, now_s=0.0)
+    not_made = Deferred(reply=None, phase=Phase.DATA, of_upstream=False, ours=True, detail="the copy could not be made")
+
+    learn(lanes, first, not_made, now_s=10.0, probe=first.circuit.begin())
+
+    assert first.circuit.is_open
+    assert first.circuit.wait_s(10.0) == 0
