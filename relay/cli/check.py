@@ -3,7 +3,6 @@
 import json
 import os
 import secrets as random
-import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -75,7 +74,7 @@ def _findings(config_path: Path | None, send_to: "Address | None") -> Iterator[F
     yield _keys(config)
     yield from _ports(config, running)
     for name, upstream in config.upstreams.items():
-        yield _upstream(config, name, upstream, running)
+        yield _upstream(config, name, upstream)
     for name, dkim in config.dkims.items():
         yield _dkim(config, name, dkim)
     yield _storage(config, running)
@@ -145,7 +144,7 @@ def _ports(config: "Config", running: "list[Status]") -> Iterator[Finding]:
                 yield Finding(what=what, outcome="ok", detail=f"{address} is free")
 
 
-def _upstream(config: "Config", name: str, section: "UpstreamSection", running: "list[Status]") -> Finding:
+def _upstream(config: "Config", name: str, section: "UpstreamSection") -> Finding:
     import asyncio
 
     what = f"upstream.{name}"
@@ -158,9 +157,6 @@ def _upstream(config: "Config", name: str, section: "UpstreamSection", running: 
             return Finding(what=what, outcome="ok", detail=str(url))
         remedy = "let this user write there, or name another"
         return Finding(what=what, outcome="failed", detail=f"{existing} is no folder to write to", remedy=remedy)
-    if _is_ourselves(config, url.host, url.port, running):
-        remedy = "name the next server on the way"
-        return Finding(what=what, outcome="failed", detail=f"{url} is this relay itself", remedy=remedy)
     trouble = asyncio.run(_greet(config, name, section))
     if trouble is not None:
         return Finding(what=what, outcome="failed", detail=trouble, remedy="mend the url, the login or tls_ca")
@@ -223,26 +219,6 @@ def _dkim(config: "Config", name: str, section: "DkimSection") -> Finding:
     if key.rsa_bits is not None and key.rsa_bits < GOOD_RSA_BITS:
         remedy = f"the key has {key.rsa_bits} bits: make one of {GOOD_RSA_BITS}, under another selector"
     return Finding(what=what, outcome="ok", detail=f"{at} has the key", remedy=remedy)
-
-
-def _is_ourselves(config: "Config", host: str, port: int, running: "list[Status]") -> bool:
-    """Say whether the upstream's name leads to a port of this machine on which the relay listens."""
-    ports = {address.port for address in config.relay.listen}
-    ports |= {int(text.rpartition(":")[2]) for status in running for text in status.listening.get("relay", [])}
-    if port not in ports:
-        return False
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    for family, _, _, _, address in found:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((address[0], 0))  # only addresses of this machine can be bound
-            except OSError:
-                continue
-            return True
-    return False
 
 
 def _storage(config: "Config", running: "list[Status]") -> Finding:

@@ -27,6 +27,7 @@ import ipaddress
 import ssl
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import aiosmtplib
@@ -43,6 +44,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from relay.core.attempt import (
+    OFF_LOOP_BYTES,
     Accepted,
     Attempt,
     Deferred,
@@ -51,7 +53,8 @@ from relay.core.attempt import (
     Transaction,
     Unknown,
 )
-from relay.core.dsnrequest import RecipientRequest
+from relay.core.dsnrequest import RecipientRequest, utf8_address
+from relay.core.reply import greeting as own_greeting
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
@@ -115,7 +118,8 @@ class Connection:
         """Try one transaction; return what came of it for each recipient. Cancelled, it is left not reusable."""
         self.is_reusable = self.was_stale = False
         self.messages += 1
-        fitted = fit(transaction, self._offers(), self._options.name)
+        work = partial(fit, transaction, self._offers(), self._options.name)
+        fitted = await asyncio.to_thread(work) if transaction.size_bytes > OFF_LOOP_BYTES else work()
         if isinstance(fitted, Rejected):
             self.is_reusable = True
             return [fitted] * len(transaction.recipients)
@@ -157,7 +161,7 @@ class Connection:
 
     async def _connect(self) -> None:
         try:
-            await self._smtp.connect(timeout=self._options.connect_timeout_s)
+            greeting = await self._smtp.connect(timeout=self._options.connect_timeout_s)
         except SMTPConnectResponseError as error:
             raise _Ended(self._judge(error, Phase.GREETING)) from error
         except SMTPTimeoutError as error:
@@ -171,6 +175,8 @@ class Connection:
         except (SMTPException, OSError, ValueError) as error:
             phase = Phase.GREETING if isinstance(error, SMTPResponseException) else Phase.CONNECT
             raise _Ended(condition(phase, what_happened(error))) from error
+        if greeting.message == own_greeting(self._options.hostname).text:
+            raise _Ended(condition(Phase.GREETING, "the upstream greets as this relay: mail would go round in circles"))
 
     async def _hello(self) -> None:
         try:
@@ -272,7 +278,8 @@ class Connection:
         """Return None where the recipient is taken, else what came of it; raise where that is so for all."""
         options = []
         if self._smtp.supports_extension("dsn"):
-            options = _parameters(NOTIFY=request.notify, ORCPT=request.original)
+            original = request.original if encoding == "utf-8" else utf8_address(request.original, escaped=True)
+            options = _parameters(NOTIFY=request.notify, ORCPT=original)
         reply = await self._command(Phase.RCPT, b"RCPT", f"TO:<{recipient}>".encode(encoding), *options)
         if reply.code // 100 == 2:
             return None
@@ -358,7 +365,7 @@ def _stray_reply(phase: Phase) -> Deferred:
 
 
 def _parameters(**values: str) -> list[bytes]:
-    """Write those that have a value, `RET=HDRS`; one that is not ASCII came with SMTPUTF8, and goes with it."""
+    """Write those that have a value, `RET=HDRS`."""
     return [f"{keyword}={value}".encode() for keyword, value in values.items() if value]
 
 

@@ -3,13 +3,14 @@
 A fault of ours in either is an outcome too: what waits is put off, and nothing else stops.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown
+from relay.core.attempt import OFF_LOOP_BYTES, Attempt, CopyForm, Deferred, Phase, Transaction, Unknown
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spooled
 from relay.spool.lane import Job, Lane
@@ -39,7 +40,7 @@ class Carrier:
                 reverse_path=entry.reverse_path,
                 recipients=tuple(entry.recipients[index] for index in job.indexes),
                 copies=tuple(job.message.copy(index) for index in job.indexes),
-                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0], CopyForm(upstream=lane.name)) or ()),
+                data=await self._copy(lane.name, spooled, job.indexes[0]),
                 body_8bit=entry.body_8bit,
                 smtputf8=entry.smtputf8,
                 dsn=entry.dsn.only(job.indexes),
@@ -48,12 +49,17 @@ class Carrier:
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))
             trouble = "the copy could not be made"
-            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=trouble)] * count
+            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, ours=True, detail=trouble)] * count
         try:
             return await self._send(lane.name, transaction)
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("sending_failed", upstream=lane.name)
             return [Unknown(detail="a fault of ours ended the attempt")] * count
+
+    async def _copy(self, upstream: str, spooled: Spooled, index: int) -> tuple[bytes | memoryview, ...]:
+        make = partial(self._copy_of, spooled.entry, spooled.message, index, CopyForm(upstream=upstream))
+        made = await asyncio.to_thread(make) if len(spooled.message) > OFF_LOOP_BYTES else make()
+        return tuple(made or ())
 
     def _remake(
         self, upstream: str, spooled: Spooled, index: int, *, seven_bit: bool, original: bool

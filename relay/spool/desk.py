@@ -95,13 +95,9 @@ class Desk:
 
     async def _obey(self, message: QueuedMessage, order: Order, obeyed: Obeyed, now_s: float, now_ms: int) -> None:
         free = [index for index in range(len(message.rows)) if index not in message.busy]
-        changes = {
-            index: row
-            for index in free
-            if (row := transitions.ordered(message.rows[index], order, now_ms=now_ms)) is not None
-        }
+        changes = transitions.changes(message.rows, free, order, now_ms=now_ms)
         if order is not Order.FLUSH:
-            message.order = None if order is Order.RELEASE else order
+            message.order = order
         message.busy |= changes.keys()
         try:
             if changes:
@@ -110,7 +106,6 @@ class Desk:
                     await message.spool.mark(message.id, changes, durable=durable)
                 except FileNotFoundError:
                     return  # it was finished just now
-                metrics.HELD.inc(_held(changes.values()) - _held(message.rows[index] for index in changes))
                 message.update(changes)
         finally:
             message.busy -= changes.keys()
@@ -134,12 +129,8 @@ def obey_on_files(slot: Path, order: Order, ids: Iterable[str], *, now_ms: int) 
             header, stored = files.load_envelope(slot / files.QUEUE / str(message), message)
         except (IdError, SpoolDamagedError, FileNotFoundError):
             continue
-        changes = {
-            # In flight when its process ended: it waits again.
-            index: changed
-            for index, row in enumerate(stored.rows)
-            if (changed := transitions.ordered(_settled(row, now_ms), order, now_ms=now_ms)) is not None
-        }
+        rows = [_settled(row, now_ms) for row in stored.rows]
+        changes = transitions.changes(rows, range(len(rows)), order, now_ms=now_ms)
         with files.opened(slot / files.QUEUE / str(message), os.O_WRONLY) as descriptor:
             for index, row in changes.items():
                 os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
@@ -150,8 +141,5 @@ def obey_on_files(slot: Path, order: Order, ids: Iterable[str], *, now_ms: int) 
 
 
 def _settled(row: Row, now_ms: int) -> Row:
+    """One in flight when its process ended waits again."""
     return transitions.crashed(row, now_ms=now_ms) if row.state is State.IN_FLIGHT else row
-
-
-def _held(rows: Iterable[Row]) -> int:
-    return sum(row.state is State.HELD for row in rows)

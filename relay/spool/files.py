@@ -36,7 +36,7 @@ from relay.spool.layout import Header, Row
 from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
 from tracker.runtime.budget import ByteBudget
-from tracker.runtime.durable import flush_data, flush_folder, write_whole
+from tracker.runtime.durable import flush_data, flush_folder, make_folder, write_whole
 
 __all__ = ["QUEUE", "Spool", "SpoolEntry", "Spooled", "Stored", "load_envelope", "opened", "read_whole"]
 
@@ -95,12 +95,15 @@ class Spool:
         Raises SpoolVersionError at a file of a later version, with nothing in `q/` touched; OSError: not writable.
         """
         for folder in (self._tmp, self._queue, self._quarantine):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(folder)
         self._found = sorted(path.name for path in self._queue.iterdir())
         for name in self._found:
             _refuse_later_version(self._queue / name)
         for path in self._tmp.iterdir():
-            path.unlink()
+            try:
+                path.unlink()
+            except (IsADirectoryError, PermissionError) as error:  # of Linux, and of macOS
+                self._move_to_quarantine(path, error.strerror or "")
         for folder in (self._queue, self.directory):
             flush_folder(folder)
 
@@ -121,6 +124,10 @@ class Spool:
             for header, stored in loaded:
                 self._know(stored.entry.id, header)
             yield [stored for _, stored in loaded]
+
+    def has(self, message: MessageId) -> bool:
+        """Say whether the message is here, and known by `scan` or `put`."""
+        return message in self._headers
 
     async def put(self, entry: SpoolEntry, message: bytes | memoryview) -> None:
         """Make a message safe: it will be found again from the moment this returns.

@@ -5,7 +5,7 @@ import heapq
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
+from itertools import count, islice
 from typing import Final
 
 from relay.core.providers import Provider
@@ -118,6 +118,10 @@ class Lane:
             self._jobs = [item for item in self._jobs if not wanted(item[2])]
             heapq.heapify(self._jobs)
         return taken
+
+    def waiting(self, wanted: Callable[[Job], bool], most: int) -> list[Job]:
+        """Return some of the jobs that wait, and leave them."""
+        return list(islice((job for _, _, job in self._jobs if wanted(job)), most))
 
     def take_expired(self, now_s: float, *, retry_for: timedelta, report_retry_for: timedelta) -> list[Job]:
         """Take the jobs of messages that have waited for their lifetime."""

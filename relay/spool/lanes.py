@@ -78,7 +78,14 @@ class Lanes:
     def push(self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float) -> None:
         """Queue rows of a message at the first of its upstreams that can be used."""
         if indexes:
-            self.choose(message, now_s).push(due_s, message, indexes)
+            self.choose(message, now_s, due_s).push(due_s, message, indexes)
+
+    def push_throttled(self, lane: Lane, job: Job, indexes: tuple[int, ...], now_s: float) -> None:
+        """Put rows back that were sent too fast; elsewhere, if the upstream has failed meanwhile."""
+        if not indexes:
+            return
+        chosen = self.choose(job.message, now_s, now_s) if lane.circuit.is_open else lane
+        chosen.push_throttled(job, indexes, now_s)
 
     def learn(
         self, lane: Lane, sender: str, attempts: list[Attempt], *, now_s: float, probe: bool
@@ -89,6 +96,8 @@ class Lanes:
         are to be kept until `lane.refusals.verdict`.
         """
         undecided = False
+        if all(isinstance(attempt, Deferred) and attempt.ours for attempt in attempts):
+            return attempts, undecided
         if is_sender_refused(attempts):
             undecided = not lane.refusals.is_about_us(sender, _reply(attempts))
             if not undecided:
@@ -141,7 +150,7 @@ class Lanes:
         for lane in self:
             if lane.circuit.is_open:
                 for job in lane.take(partial(self._has_other, lane.name)):
-                    self.choose(job.message, now_s).push(job.due_s, job.message, job.indexes)
+                    self.choose(job.message, now_s, job.due_s).push(job.due_s, job.message, job.indexes)
 
     def _has_other(self, name: str, job: Job) -> bool:
         return any(
@@ -149,12 +158,15 @@ class Lanes:
             for other in job.message.upstreams
         )
 
-    def choose(self, message: QueuedMessage, now_s: float) -> Lane:
-        """Return where a message's copies wait."""
+    def choose(self, message: QueuedMessage, now_s: float, due_s: float) -> Lane:
+        """Return where copies of a message wait that are due then.
+
+        Only one that is due now becomes a probe: the upstream is not probed while it waits.
+        """
         names = [name for name in message.upstreams if name in self._upstreams] or [message.upstreams[0]]
         lanes = [self._lane(name) for name in names]
         for lane in lanes:
-            if not lane.circuit.is_open or (lane.is_empty and lane.circuit.wait_s(now_s) == 0):
+            if not lane.circuit.is_open or (due_s <= now_s and lane.is_empty and lane.circuit.wait_s(now_s) == 0):
                 return lane
         return min(lanes, key=lambda lane: lane.circuit.probe_at_s)
 

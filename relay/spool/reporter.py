@@ -110,13 +110,15 @@ class Reporter:
         )
 
     async def _put(self, message: QueuedMessage, facts: dsn.ReportFacts, report: bytes) -> SpoolEntry | None:
+        entry = self._entry(facts, message.upstreams, report)
+        if message.spool.has(entry.id):  # made before a crash, or before what followed it failed
+            return entry
         surplus = self._rate.take(facts.sender, asyncio.get_running_loop().time())
         if surplus:
             metrics.REPORTS_CAPPED.inc()
             if surplus == 1:  # once an hour and address: the log must not become the flood
                 _LOG.warning("reports_capped", per_hour=self._options.per_hour, sender=facts.sender)
             return None
-        entry = self._entry(facts, message.upstreams, report)
         try:
             await message.spool.put(entry, report)
         except OSError:

@@ -1,7 +1,8 @@
 """Delivers what is in the spool: due rows, copy, attempt, mark, tell; until every recipient is finished.
 
 Owns the order of these steps and nothing else of them: how a copy is made and sent comes in as callables, when a row is
-due is in `relay/core/attempt.py`, who may go first in `lane.py`, what is told in `teller.py`.
+due is in `relay/core/attempt.py`, who may go first in `lane.py`, what is written of an attempt in `recorder.py`, what
+is told in `teller.py`.
 
 Theory (the steps of the durability contract):
     ' ' to 'S' is written without waiting: losing it costs nothing. Then the attempt. Its outcome is on disk before
@@ -19,14 +20,13 @@ is then put off.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, Deferred, Unknown, UpstreamReply
-from relay.spool import inflight, metrics, transitions
+from relay.core.attempt import Attempt, UpstreamReply
+from relay.spool import inflight
 from relay.spool.carrier import Carrier, CopyOf, Send
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
@@ -36,29 +36,22 @@ from relay.spool.lane import Job, Lane, UpstreamLimits
 from relay.spool.lanes import Lanes, about_us
 from relay.spool.layout import Row, State
 from relay.spool.marks import Marks
-from relay.spool.queued import QueuedMessage, delay_event
-from relay.spool.reporter import Reporter, ReportOptions
+from relay.spool.queued import QueuedMessage
+from relay.spool.recorder import Recorder, RunnerOptions
+from relay.spool.reporter import Reporter
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import Order, unix_ms
-from relay.spool.verdicts import Verdicts
+from relay.spool.transitions import Order
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
+
+__all__ = ["CopyOf", "Runner", "RunnerOptions", "Send"]
 
 _LOG: Final = structlog.get_logger()
 _AGAIN_AFTER_ERROR_S: Final = 60.0
 _LAST_WORDS_S: Final = 1.0
 _OPEN: Final = (State.WAITING, State.IN_FLIGHT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerOptions:
-    """Reports live shorter: what they tell is stale after a day."""
-
-    reports: ReportOptions
-    retry_for: timedelta = timedelta(days=5)
-    report_retry_for: timedelta = timedelta(days=1)
 
 
 class Runner:
@@ -80,7 +73,6 @@ class Runner:
         self._spools = spools
         self._carrier = Carrier(send, copy_of)
         self._sink = sink
-        self._options = options
         self._clock = clock
         self._entropy = entropy
         self._lanes = Lanes(upstreams, on_new=self._on_lane, fraction=self._fraction)
@@ -100,7 +92,9 @@ class Runner:
             limits_of=self._lanes.limits_of,
             reporter=self._reporter,
         )
-        self._verdicts = Verdicts(self._tell_ends)
+        self._recorder = Recorder(
+            options, marks=self._marks, lanes=self._lanes, teller=self._teller, clock=clock, fraction=self._fraction
+        )
         self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
         self._is_taken_up = False
 
@@ -115,7 +109,7 @@ class Runner:
             self._group = group
             for lane in self._lanes:
                 self._on_lane(lane)
-            self._spawn(self._suspects.run(self._may_start))
+            self._spawn(self._suspects.run(self._may_try))
             for spool in tuple(self._spools):
                 await self._take_up(spool)
             self._is_taken_up = True
@@ -140,17 +134,17 @@ class Runner:
 
     def renew(self, upstreams: Mapping[str, UpstreamLimits], options: RunnerOptions) -> None:
         """Go by other settings from now on, also for mail that waits."""
-        self._options = options
+        self._recorder.renew(options)
         self._reporter.renew(options.reports)
         self._lanes.renew(upstreams, self._now_s())
 
     def expect(self, message: MessageId) -> None:
         """Say that the `verdict` about a message will be asked for, before `notify`."""
-        self._verdicts.expect(message)
+        self._recorder.verdicts.expect(message)
 
     async def verdict(self, message: MessageId, wait_s: float) -> UpstreamReply | None:
         """Return the reply that refused all recipients of a message; None for anything else, or nothing in time."""
-        return await self._verdicts.wait(message, wait_s)
+        return await self._recorder.verdicts.wait(message, wait_s)
 
     async def obey(self, order: Order, ids: Sequence[str]) -> Obeyed:
         """Carry out what an operator orders about messages. OSError: the disk did not let us."""
@@ -189,7 +183,8 @@ class Runner:
         self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s)
 
     def _forget(self, message: QueuedMessage) -> None:
-        self._messages.pop(message.id, None)
+        if self._messages.pop(message.id, None) is not None:
+            message.uncount()
 
     async def _take_up(self, spool: Spool) -> None:
         async for batch in take_up(spool, sink=self._sink, clock=self._clock, loop_s=self._now_s()):
@@ -203,7 +198,7 @@ class Runner:
         self._messages[message.id] = message
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lanes.choose(message, now_s)
+        lane = self._lanes.choose(message, now_s, now_s)
         message.busy |= set(resumed.suspects)
         for job in lane.jobs(message, tuple(resumed.suspects)):
             self._suspects.add(lane, job)
@@ -227,12 +222,17 @@ class Runner:
                     async with asyncio.timeout(wait_s):
                         await lane.wake.wait()
                 continue
-            if lane.circuit.is_open and await self._give_up_expired(lane, now_s):
-                continue
+            if lane.circuit.is_open:
+                if await self._recorder.give_up_expired(lane, now_s):
+                    continue
+                self._recorder.tell_late(lane, now_s)
             self._start(lane, lane.pop())
 
     def _may_start(self) -> bool:
-        return not (self._is_draining or self._marks.are_failing or self._suspects.are_tried)
+        return self._may_try() and not self._suspects.are_tried
+
+    def _may_try(self) -> bool:
+        return not (self._is_draining or self._marks.are_failing)
 
     def _start(self, lane: Lane, job: Job) -> asyncio.Task[None]:
         lane.rate.take(self._now_s())
@@ -242,17 +242,6 @@ class Runner:
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
         return attempt
-
-    async def _give_up_expired(self, lane: Lane, now_s: float) -> bool:
-        """Give up those that nobody asks the upstream about any more: its circuit stayed open for their lifetime."""
-        options = self._options
-        expired = lane.take_expired(now_s, retry_for=options.retry_for, report_retry_for=options.report_retry_for)
-        for job in expired:
-            message, now_ms = job.message, unix_ms(self._clock())
-            message.update({index: transitions.given_up(message.rows[index], now_ms=now_ms) for index in job.indexes})
-            await self._persist(job)
-            self._tell_ends(job)
-        return bool(expired)
 
     # --- one attempt --------------------------------------------------------------------------------------
 
@@ -270,7 +259,7 @@ class Runner:
                 lane.circuit.ended(probe=probe)
                 probe = False
                 attempts = await self._decided(lane, attempts)
-            await self._record(lane, job, attempts)
+            await self._recorder.record(lane, job, attempts)
         except SpoolDamagedError as error:
             with suppress(FileNotFoundError):
                 await message.spool.quarantine(message.id, str(error))
@@ -283,6 +272,7 @@ class Runner:
             # stops.
             _LOG.exception("attempt_failed", message_ref=str(message.id))
             open_rows = [index for index in job.indexes if message.rows[index].state in _OPEN]
+            message.update({index: replace(message.rows[index], state=State.WAITING) for index in open_rows})
             now_s = self._now_s()
             self._lanes.push(message, tuple(open_rows), due_s=now_s + _AGAIN_AFTER_ERROR_S, now_s=now_s)
         finally:
@@ -303,56 +293,6 @@ class Runner:
         finally:
             lane.running += 1
         return attempts
-
-    async def _record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
-        message = job.message
-        retry_for = self._options.report_retry_for if message.is_report else self._options.retry_for
-        now_s, now_ms, fraction = self._now_s(), unix_ms(self._clock()), self._fraction()
-        age = message.age(now_s)
-        due: dict[float, list[int]] = {}
-        throttled: list[int] = []
-        for index, attempt in zip(job.indexes, attempts, strict=True):
-            metrics.ATTEMPTS.labels(transitions.name_of(attempt)).inc()
-            if isinstance(attempt, Unknown):
-                metrics.DUPLICATE_RISK.inc()
-            row, wait_s = transitions.settled(
-                message.rows[index],
-                attempt,
-                accepted_at=message.accepted_at,
-                age=age,
-                retry_for=retry_for,
-                now_ms=now_ms,
-                entropy=fraction,
-            )
-            if wait_s is not None and message.order is not None:
-                row, wait_s = transitions.ordered(row, message.order, now_ms=now_ms) or row, None
-                metrics.HELD.inc(row.state is State.HELD)
-            message.update({index: row})
-            if wait_s is None:
-                continue
-            if isinstance(attempt, Deferred) and attempt.throttled:
-                throttled.append(index)
-                continue
-            due.setdefault(wait_s, []).append(index)
-            event = delay_event(message, index, age=age, expires_at=message.accepted_at + retry_for)
-            if event is not None and transitions.counts(attempt):
-                self._teller.tell_delay(message, index, event)
-        await self._persist(job)
-        if not await self._verdicts.learn(job):
-            self._tell_ends(job)
-        lane.push_throttled(job, tuple(throttled), now_s)
-        for wait_s, indexes in due.items():
-            self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
-
-    def _tell_ends(self, job: Job) -> None:
-        for index in job.indexes:
-            row = job.message.rows[index]
-            if row.state.is_untold:
-                metrics.OUTCOMES.labels("delivered" if row.state is State.DELIVERED else "failed").inc()
-                self._teller.tell(job.message, index)
-
-    async def _persist(self, job: Job) -> None:
-        await self._marks.persist(job.message, {index: job.message.rows[index] for index in job.indexes})
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
         if self._group is None:

@@ -59,15 +59,18 @@ class Suspects:
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             self._jobs.remove(ready)
-            await self._try(*ready)
+            await self._try(*ready, may_start)
             if not self._jobs:
                 self._arrived.clear()
 
-    async def _try(self, lane: Lane, job: Job) -> None:
+    async def _try(self, lane: Lane, job: Job, may_start: Callable[[], bool]) -> None:
         self._cleared = cleared = asyncio.Event()
         try:
             if self._in_flight:
                 await asyncio.wait(set(self._in_flight), timeout=ALONE_S)
+            if not may_start():  # a stop began meanwhile, or the disk fails
+                self._jobs.appendleft((lane, job))
+                return
             attempt = self._start(lane, job)
             attempt.add_done_callback(lambda _: cleared.set())
             await cleared.wait()

@@ -131,6 +131,18 @@ def test_check_looks_at_a_running_server(server: Server) -> None:
     assert "Delivery" in findings["send"]["detail"]
 
 
+def test_check_finds_an_upstream_that_is_the_relay_itself(server: Server) -> None:
+    """Mail would go round in circles."""
+    text = server.config.read_text().replace("maildir:var/mail", f"smtp://{server.listening['relay'][0]}")
+    config = server.config.with_name("circle.toml")
+    config.write_text(text)
+
+    done = _run("check", "--config", str(config))
+
+    assert done.exit_code == 1
+    assert "FAILED  upstream.default: greeting: the upstream greets as this relay" in done.output
+
+
 def test_check_says_everything_that_is_wrong(tmp_path: Path) -> None:
     """Each finding has a remedy; exit code 1."""
     config = configure(tmp_path)

@@ -168,6 +168,19 @@ async def test_recipients_of_one_transaction_have_outcomes_of_their_own() -> Non
     assert len(server.messages) == 1
 
 
+async def test_421_to_one_recipient_ends_the_transaction_of_all() -> None:
+    """RFC 5321 §3.8: the server is closing; what it had said of the others before counts for nothing."""
+    async with Script(replies={"rcpt:b@x.example": "421 4.3.2 closing"}) as server, pooled(server) as pool:
+        attempts = await pool.send(transaction("a@x.example", "b@x.example", "c@x.example"))
+        server.replies.clear()
+        after = await pool.send(transaction())
+
+    assert all(isinstance(attempt, Deferred) and attempt.of_upstream for attempt in attempts)
+    assert [envelope[1] for envelope, _ in server.messages] == ["RCPT TO:<ana@a.example>"]
+    assert isinstance(after[0], Accepted)
+    assert len(server.commands) == 2
+
+
 async def test_a_refused_sender_is_refused_for_all() -> None:
     """MAIL 5xx: message-wide."""
     async with Script(replies={"mail": "550 5.7.1 not you"}) as server:
@@ -279,6 +292,31 @@ async def test_limits_of_connections_and_of_messages_on_one() -> None:
 
         assert len(server.messages) == 12
         assert len(server.commands) == 4
+        assert server.most_open == 2
+
+
+async def test_a_connection_that_says_goodbye_still_counts() -> None:
+    """An upstream that takes one connection would refuse the next with 421, and mail would wait for a probe."""
+    limits = {"max_connections": 1, "max_messages_per_connection": 1}
+    async with Script(replies={"quit": "wait"}, once=True) as server, pooled(server, **limits) as pool:
+        await pool.send(transaction())
+        second = asyncio.create_task(pool.send(transaction()))
+        await server.waiting.wait()
+        assert not (await asyncio.wait([second], timeout=0.2))[0]
+        server.hold.set()
+        (attempt,) = await second
+
+        assert isinstance(attempt, Accepted)
+        assert len(server.commands) == 2
+        assert server.most_open == 1
+
+
+def test_the_time_limits_are_those_of_the_standard() -> None:
+    """RFC 5321 §4.5.3.2: an upstream that is slow behind the dot has taken the mail, mostly."""
+    limits = UpstreamOptions(name="x", target=SmtpTarget("x.example", 25, Security.STARTTLS), hostname="y.example")
+
+    assert (limits.command_timeout_s, limits.block_timeout_s, limits.dot_timeout_s) == (300, 180, 600)
+    assert limits.idle_s == 30
 
 
 async def test_an_idle_connection_says_goodbye() -> None:
@@ -287,6 +325,18 @@ async def test_an_idle_connection_says_goodbye() -> None:
         await pool.send(transaction())
         while server.commands[0][-1] != "QUIT":  # noqa: ASYNC110 - said by the peer
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("name, is_ours", [("relay.example.com", True), ("next.example.com", False)])
+async def test_an_upstream_that_is_this_relay_gets_no_mail(name: str, is_ours: bool) -> None:
+    """A wrong URL must not send mail round in circles, and bounce it in the end: it waits until that is mended."""
+    async with Script(replies={"greeting": f"220 {name} ESMTP Mailwake"}) as server:
+        (attempt,) = await send(server, transaction())
+
+    assert len(server.messages) == (not is_ours)
+    assert isinstance(attempt, Deferred) is is_ours
+    if isinstance(attempt, Deferred):
+        assert (attempt.phase, attempt.of_upstream) == (Phase.GREETING, True)
 
 
 async def test_a_refused_connection_is_a_condition_of_the_upstream() -> None:

@@ -80,6 +80,15 @@ async def test_what_was_being_written_is_thrown_away_at_start(spool: Spool) -> N
     assert list((spool.directory / "tmp").iterdir()) == []
 
 
+async def test_a_folder_in_tmp_does_not_stop_the_start(spool: Spool) -> None:
+    """It is not ours: it waits for a human."""
+    (spool.directory / "tmp" / "folder" / "inner").mkdir(parents=True)
+
+    assert await _reopened(spool) == []
+    assert list((spool.directory / "tmp").iterdir()) == []
+    assert len(list((spool.directory / "quarantine").iterdir())) == 1
+
+
 async def test_marks_survive_and_touch_no_other_row(spool: Spool) -> None:
     """Of three recipients one is delivered; the others go on."""
     entry = make_entry(1, "a@x.example", "b@x.example", "c@x.example")

@@ -1,6 +1,8 @@
 """The runner on bad days: what a crash at each step, a stop or a failing disk leaves, and what becomes of it."""
 
 import asyncio
+import os
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -141,6 +143,34 @@ async def test_what_does_not_end_in_time_is_cut_and_waits_on_disk(world: World) 
 
     (row,) = world.rows(entry)
     assert (row.state, row.attempts, row.crashes) == (State.WAITING, 1, 0)
+
+
+async def test_a_stop_in_the_moment_of_the_mark_leaves_nothing_in_flight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row in flight at a start counts as a crash, and the third one is held: a stop must not count."""
+    real, reached, go = os.pwrite, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def pwrite(descriptor: int, raw: bytes, offset: int) -> int:
+        if raw.startswith(b"S"):
+            loop.call_soon_threadsafe(reached.set)
+            go.wait(10)
+        return real(descriptor, raw, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    entry = fresh(1)
+    runner = world.runner()
+    task = asyncio.create_task(runner.run())
+    await world.accept(runner, entry)
+    await asyncio.wait_for(reached.wait(), 10)
+    loop.call_later(0.05, go.set)
+    await runner.drain(0)
+    await task
+    world.spool.close()
+
+    assert world.rows(entry)[0].state is State.WAITING
+    assert world.sent == []
 
 
 async def test_a_damaged_message_is_put_aside_and_the_others_go_on(world: World) -> None:

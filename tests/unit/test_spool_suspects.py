@@ -85,6 +85,24 @@ async def test_nothing_else_starts_while_a_suspect_is_tried(world: World) -> Non
     assert [transaction.copies[0].message for transaction in world.sent] == [suspect.id, other.id]
 
 
+async def test_a_stop_starts_no_suspect_that_waits_for_others_to_end(world: World) -> None:
+    """It would be cut in the middle, perhaps behind the dot."""
+    await world.leave(fresh(1), in_flight(0))
+    await world.leave(fresh(2), in_flight(1))
+    world.gate.clear()
+    runner = world.runner()
+    task = asyncio.create_task(runner.run())
+    await world.until(lambda: len(world.sent) == 1)
+    world.journal_error = OSError(28, "No space left on device")  # the stop waits a second for it
+    drained = asyncio.create_task(runner.drain(5))
+    await asyncio.sleep(0)
+    world.gate.set()
+    await drained
+    await task
+
+    assert len(world.sent) == 1
+
+
 async def test_a_suspect_that_only_hangs_is_cleared_and_lets_the_others_go(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,3 +30,15 @@ def flush_folder(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(directory: Path) -> None:
+    """Make a folder that this user alone can enter, and what is missing above it; durable like what comes into it.
+
+    One that is there is left as it is. OSError: it cannot be made.
+    """
+    if directory.is_dir():
+        return
+    make_folder(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    flush_folder(directory.parent.resolve())  # a link may lead to where it is

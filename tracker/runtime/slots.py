@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.durable import make_folder
 
 LOCK: Final = "lock"
 MAX_SLOTS: Final = 100
@@ -44,7 +45,7 @@ def slot_directory(root: Path, number: int) -> Path:
 def prepare_root(root: Path, key: str) -> None:
     """Make a folder that this user alone can enter. ConfigError: it cannot be made or written, or others can enter."""
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(root)
         mode = root.stat().st_mode
     except OSError as error:
         raise _unusable(key, root, error) from error
@@ -145,7 +146,7 @@ def lock(path: Path) -> int | None:
 def _take(key: str, root: Path, number: int) -> Slot | None:
     directory = slot_directory(root, number)
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_folder(directory)
         descriptor = lock(directory / LOCK)
     except OSError as error:
         raise _unusable(key, directory, error) from error
