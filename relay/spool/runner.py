@@ -100,12 +100,13 @@ class Runner:
         def limits_of(name: str) -> UpstreamLimits:
             return upstreams.get(name, UpstreamLimits())
 
+        self._reporter = Reporter(options.reports, limits_of)
         self._teller = Teller(
             sink=sink,
             on_report=self._queue_new,
             on_end=self._forget,
             limits_of=limits_of,
-            reporter=Reporter(options.reports, limits_of),
+            reporter=self._reporter,
         )
         self._verdicts = Verdicts(self._tell_ends)
         self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
@@ -192,6 +193,8 @@ class Runner:
     def _resume(self, found: Found) -> None:
         message, resumed, now_s = found.message, found.resumed, self._now_s()
         self._messages[message.id] = message
+        if message.is_report:
+            self._reporter.found(message.id)
         for index in resumed.untold:
             self._teller.tell(message, index)
         lane = self._lanes.choose(message, now_s)
