@@ -134,7 +134,8 @@ def obey_on_files(slot: Path, order: Order, ids: Iterable[str], *, now_ms: int) 
         with files.opened(slot / files.QUEUE / str(message), os.O_WRONLY) as descriptor:
             for index, row in changes.items():
                 os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
-            flush_data(descriptor)
+            if any(row.state.is_certain for row in changes.values()):  # else it is due, no more
+                flush_data(descriptor)
         obeyed.messages.append(text)
         obeyed.copies += len(changes)
     return obeyed

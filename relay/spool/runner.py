@@ -196,6 +196,8 @@ class Runner:
     def _resume(self, found: Found) -> None:
         message, resumed, now_s = found.message, found.resumed, self._now_s()
         self._messages[message.id] = message
+        if message.is_report:
+            self._reporter.found(message.id)
         for index in resumed.untold:
             self._teller.tell(message, index)
         lane = self._lanes.choose(message, now_s, now_s)

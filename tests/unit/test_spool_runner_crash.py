@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from relay.core import dsn
 from relay.core.attempt import Attempt, Transaction
 from relay.spool.entry import SpoolEntry
+from relay.spool.files import Spooled, Stored
 from relay.spool.layout import Row, State
 from tests.unit.spool_world import DELIVERED, FAILED, LATER, World, fresh
 from tracker.contract import events
+from tracker.contract.ids import MessageId
 
 
 @pytest.fixture
@@ -94,6 +97,45 @@ async def test_a_held_row_is_left_alone(world: World) -> None:
 async def test_a_report_made_twice_is_one_report(world: World) -> None:
     """A crash after the report is in the spool and before the row is f."""
     entry = fresh(1)
+    await world.leave(entry, FAILED)
+    await world.leave(_report_on(entry), message=b"the first one\r\n")
+    async with world.running():
+        await world.until_empty()
+
+    assert [b"".join(transaction.data) for transaction in world.sent] == [b"X-Copy: 0\r\nthe first one\r\n"]
+
+
+async def test_a_report_that_leaves_before_its_outcome_is_told_is_not_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same crash, and a long spool: reports are delivered while it is taken up, and gone when F is told."""
+    entry = fresh(1)
+    report = _report_on(entry)
+    await world.leave(entry, FAILED)
+    await world.leave(report)
+    scan, load = world.spool.scan, world.spool.load
+
+    async def long_scan() -> AsyncIterator[list[Stored]]:
+        async for batch in scan():
+            yield batch
+        await world.until_rows(report, State.DELIVERED)
+
+    async def late_load(message: MessageId) -> Spooled:
+        if message == entry.id:
+            await world.until_left(entry.id)
+        return await load(message)
+
+    monkeypatch.setattr(world.spool, "scan", long_scan)
+    monkeypatch.setattr(world.spool, "load", late_load)
+    async with world.running():
+        await world.until_empty()
+
+    assert [transaction.copies[0].message for transaction in world.sent] == [report.id]
+    assert world.kinds() == ["Accepted", "Bounce"]
+
+
+def _report_on(entry: SpoolEntry) -> SpoolEntry:
+    """Make the report on an entry's first copy, under the id that it has."""
     report = fresh(2, "shop@shop.example", reverse_path="", report=True)
     same = dsn.report_id(entry.accepted.copies[0].copy)
     facts = report.accepted.facts
@@ -104,13 +146,7 @@ async def test_a_report_made_twice_is_one_report(world: World) -> None:
         ),
         copies=report.accepted.copies,
     )  # fmt: skip
-    twin = SpoolEntry(accepted=accepted, reverse_path="", recipients=report.recipients, upstream="default", report=True)
-    await world.leave(entry, FAILED)
-    await world.leave(twin, message=b"the first one\r\n")
-    async with world.running():
-        await world.until_empty()
-
-    assert [b"".join(transaction.data) for transaction in world.sent] == [b"X-Copy: 0\r\nthe first one\r\n"]
+    return SpoolEntry(accepted=accepted, reverse_path="", recipients=report.recipients, upstream="default", report=True)
 
 
 async def test_draining_awaits_what_is_in_flight_and_starts_nothing_new(world: World) -> None:
