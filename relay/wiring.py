@@ -31,7 +31,7 @@ from relay.smtp.listener import Listener
 from relay.smtp.memory import MessageMemory
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
-from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError
+from relay.smtp.tls import EXPIRY, ServerTls, TlsError
 from relay.smtp.upstreams import Upstream
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
@@ -203,7 +203,7 @@ class Relay:
         self._secure(config, tls)
         self._book = replace(self._book, declared=roomoptions.credential_book(config).declared)
         self._gate.options = roomoptions.space_options(config)
-        self._listener.options = roomoptions.listener_options(config)
+        self._listener.configure(roomoptions.listener_options(config))
         self._runner.renew(
             roomoptions.upstream_limits(config, self._share), roomoptions.runner_options(config, self._share)
         )
@@ -223,9 +223,10 @@ class Relay:
     def _secure(self, config: Config, tls: ServerTls | None) -> None:
         """Use a certificate for connections that come from now on."""
         self._access.tls, self._access.require_tls = tls, tls is not None and config.relay_tls.require
-        if tls is not None and tls.expires_at - now() < EXPIRES_SOON:
-            path = str(config.relay_tls.certificate)
-            _log.warning("certificate_expires", path=path, at=tls.expires_at.isoformat())
+        if tls is None:
+            EXPIRY.set(0)
+        else:
+            tls.warn(now())
 
     def _make_upstream(self, config: Config, name: str) -> Upstream:
         section = config.upstreams[name]

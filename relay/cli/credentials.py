@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -47,8 +48,10 @@ def list_(*, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        for row in rows:
-            click.echo(f"{row['name']}  {' '.join(row['sender_domains'])}  ({row['origin']})")
+        from relay.cli.queueprint import print_rows
+
+        cells = [[value if isinstance(value, str) else " ".join(value) for value in row.values()] for row in rows]
+        print_rows(tuple(key.replace("_", " ") for key in rows[0]), cells)
     else:
         click.echo("There is no login. Make one with `mailwake credentials add NAME --domain DOMAIN`.")
 
@@ -94,7 +97,8 @@ def add(
         _end(f"there is a login {name!r} already; change it with `mailwake credentials update`")
     if not domains:
         _end("say with --domain what it may send from", EXIT_UNUSABLE)
-    one = _make(config, name, _new_hash(generate=generate), domains, sets or ("*",))
+    one = _make(config, name, None, domains, sets or ("*",))  # what is wrong is said before a password is asked for
+    one = replace(one, password_hash=_new_hash(generate=generate))
     if not only_print:
         _write(config, one)
         click.echo(f"The login {name} is stored.")
@@ -128,12 +132,11 @@ def update(
         _end(f"there is no login {name!r}")
     if not (domains or sets or password or generate):
         _end("say what to change: --domain, --set, --password or --generate", EXIT_UNUSABLE)
-    new_hash = _new_hash(generate=generate) if password or generate else old.password_hash
-    permission = old.permission
-    _write(
-        config,
-        _make(config, name, new_hash, domains or permission.sender_domains, sets or permission.configuration_sets),
-    )
+    kept = old.permission
+    one = _make(config, name, old.password_hash, domains or kept.sender_domains, sets or kept.configuration_sets)
+    if password or generate:
+        one = replace(one, password_hash=_new_hash(generate=generate))
+    _write(config, one)
     click.echo(f"The login {name} is changed.")
 
 
@@ -184,12 +187,13 @@ def _check_free(config: "Config", name: str) -> None:
 
 
 def _make(
-    config: "Config", name: str, password_hash: str, domains: tuple[str, ...], sets: tuple[str, ...]
+    config: "Config", name: str, password_hash: str | None, domains: tuple[str, ...], sets: tuple[str, ...]
 ) -> "Credential":
-    """Make a login by the rules of the file's tables; exit code 2: it breaks one."""
+    """Make a login by the rules of the file's tables; exit code 2: it breaks one. None: no password fits it yet."""
     import re
 
     from relay.config.credential import read_section
+    from relay.smtp import passwords
     from tracker.contract.credentials import EVERY_SET, Credential, Permission
     from tracker.runtime.configtypes import NAME_PATTERN
     from tracker.runtime.units import UnfitError
@@ -197,7 +201,7 @@ def _make(
     if not re.fullmatch(NAME_PATTERN, name):
         _end(f"{name!r} is no name: use 1 to 64 letters, digits, _ and -", EXIT_UNUSABLE)
     try:
-        section = read_section(password_hash, domains, sets)
+        section = read_section(password_hash or passwords.no_password_fits(), domains, sets)
     except UnfitError as error:
         _end(str(error), EXIT_UNUSABLE)
     for missing in set(section.configuration_sets) - {EVERY_SET, *config.sets}:
@@ -210,15 +214,17 @@ def _new_hash(*, generate: bool) -> str:
     from relay.smtp import passwords
 
     if generate:
-        password = passwords.generate()
-        click.echo(f"password: {password}", err=True)
+        made = passwords.generate()
+        click.echo(f"password: {made}", err=True)
+        password = made.encode()
     elif sys.stdin.isatty():
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline(_MAX_PASSWORD_BYTES + 2).rstrip("\r\n")
-    if not password or "\0" in password or len(password.encode()) > _MAX_PASSWORD_BYTES:
+        typed = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        password = typed.encode("utf-8", "surrogateescape")
+    else:  # as octets: what clients send is compared octet by octet, whatever the locale makes of them
+        password = sys.stdin.buffer.readline(_MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
+    if not password or b"\0" in password or len(password) > _MAX_PASSWORD_BYTES:
         _end(f"a password has 1 to {_MAX_PASSWORD_BYTES} octets, none of them NUL", EXIT_UNUSABLE)
-    return passwords.hash_password(password.encode())
+    return passwords.hash_password(password)
 
 
 def _write(config: "Config", one: "Credential") -> None:

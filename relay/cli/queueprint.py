@@ -69,14 +69,19 @@ def print_mail(mail: "QueuedMail", content: bytes, *, as_json: bool) -> None:
         [one.address, one.state, str(one.attempts), _until(one.next_attempt_at, now), one.reply or "-"]
         for one in mail.recipients
     ]
-    if sys.stdout.isatty():
-        _print_table(columns, rows)
-    else:
-        for row in (columns, *rows):
-            click.echo("\t".join(map(printable, row)))
+    print_rows(columns, rows)
     click.echo()
     for line in text.splitlines():
         click.echo(printable(line.replace("\t", "    ")))
+
+
+def print_rows(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+    """Print a table on a terminal, and its rows as lines with tabs in a pipe."""
+    if sys.stdout.isatty():
+        _print_table(columns, rows)
+        return
+    for row in (columns, *rows):
+        click.echo("\t".join(map(printable, row)))
 
 
 class Total:

@@ -1,7 +1,7 @@
 """Encoded words of header values, decoded for people to read: `=?utf-8?q?Gr=C3=BC=C3=9Fe?=` gives `Grüße`.
 
-For display only (subject and sender in events and console). Nothing that is checked or sent passes here: an address
-inside an encoded word is never one (RFC 2047 §5).
+For display (subject and sender in events and console), and for the question what a reader may be shown (mailboxes.py).
+Nothing that is sent passes here: an address inside an encoded word is never one (RFC 2047 §5).
 
 Standards: RFC 2047 §2, §4, §6.2 (white space between two of them is not shown); RFC 2231 §5 (a language is ignored).
 

@@ -109,7 +109,7 @@ class HeaderBlock:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:
             text = raw.decode("latin-1")
-        return _FOLD.sub("", text).strip()
+        return _FOLD.sub("", text).strip(" \t\r\n")  # RFC 5322 §2.2.3: no other character is white space
 
     def has(self, name: str) -> bool:
         """Say whether a field of that name stands in the block."""

@@ -5,14 +5,16 @@ with a route are not read. One pass over the value, in linear time: a header is 
 
 `split` and `first_mailbox` make the best of a value and never raise. `strict_mailboxes` takes only what every program
 reads alike, because a permission hangs on it: no group, no route, no comment inside another or with an address in it,
-no white space inside an address, no display name with an unquoted special.
+no white space inside an address, no display name with an unquoted special, no local part that reads like an address.
 
-Does not decode encoded words: an address is never inside one (RFC 2047 §5).
+Does not read addresses in encoded words: there are none (RFC 2047 §5).
 """
 
 import re
+import unicodedata
 from typing import Final
 
+from relay.core import encoded_words
 from tracker.contract.address import Address, is_canonical_domain
 from tracker.contract.errors import AddressError
 
@@ -29,6 +31,8 @@ _MAILBOX: Final = re.compile(
     rf"|(?P<bare>(?:{_QUOTED}|{_WORD})@{_WORD})"
     rf"){_SPACE}(?:{_COMMENT}{_SPACE})*+"
 )
+_SPECIALS: Final = frozenset('()<>@,;:\\"[]')
+_UNSHOWN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class MailboxError(ValueError):
@@ -64,7 +68,9 @@ def strict_mailboxes(value: str) -> list[Address]:
         match = _MAILBOX.match(value, position)
         if match is None:
             raise MailboxError("it is not a plain list of mailboxes")
-        found.append(_strict_address(match["angle"] if match["bare"] is None else match["bare"]))
+        kind = "angle" if match["bare"] is None else "bare"
+        found.append(_strict_address(match[kind]))
+        _check_name(value[position : match.start(kind)] + value[match.end(kind) : match.end()])
         position = match.end()
         if position == len(value):
             return found
@@ -80,9 +86,26 @@ def _strict_address(text: str) -> Address:
         raise MailboxError(str(error)) from error
     if "=?" in address.local:  # some programs decode it, and see another address
         raise MailboxError("an address holds an encoded word")
+    # Of `"ceo@bank.example"@shop.example` some programs see the first address; of full-width letters (NFKC), too.
+    if _SPECIALS & set(unicodedata.normalize("NFKC", address.local.strip('"'))):
+        raise MailboxError("a local part reads like an address")
     if not is_canonical_domain(text[len(address.local) + 1 :]):
         raise MailboxError("a domain is not spelled as it is registered")
     return address
+
+
+def _check_name(text: str) -> None:
+    """Refuse what stands around an address where an encoded control character would hide the rest from the reader.
+
+    A program that ends a text at NUL or at a line end shows `ceo@bank.example`, and nothing of ours.
+    """
+    if "=?" not in text:
+        return
+    if len(text) > encoded_words.MAX_VALUE:
+        raise MailboxError("a name is too long")
+    shown = encoded_words.decode(text)
+    if "@" in shown and _UNSHOWN.search(shown):
+        raise MailboxError("a name holds an address and a control character")
 
 
 def _entries(value: str) -> list[tuple[str, str]]:

@@ -4,14 +4,25 @@ A login sends from its own domains alone. What is shown to the reader is the hea
 rule as the envelope; and since programs disagree on how a crooked header is read, only a straight one passes: one From,
 at most one Sender, plain mailboxes (mailboxes.py has the grammar). Nothing is mended: what was checked is what is sent.
 
+`Resent-From` is not looked at: it tells who sent a message on, and no program shows it as the author (RFC 5322 §3.6.6).
+
 Standards: RFC 5322 §3.6.2 (From, Sender), RFC 6409 §6.1 (a submission server may refuse a sender).
 """
+
+import re
+from typing import Final
 
 from relay.core.headers import HeaderBlock
 from relay.core.mailboxes import MailboxError, strict_mailboxes
 from relay.core.reply import Reply
 from tracker.contract.address import NullSender, ReversePath
 from tracker.contract.credentials import Permission
+
+# A field behind what some programs take for a line end, and others for a character of a value: VT, FF, FS, GS, RS; NEL
+# and the two separators of Unicode in UTF-8.
+_HIDDEN_FIELD: Final = re.compile(
+    rb"(?:[\x0b\x0c\x1c-\x1e]|\xc2\x85|\xe2\x80[\xa8\xa9])[ \t]*+(?:from|sender)[ \t]*+:", re.IGNORECASE
+)
 
 
 def may_send_from(permission: Permission, reverse_path: ReversePath) -> bool:
@@ -21,8 +32,9 @@ def may_send_from(permission: Permission, reverse_path: ReversePath) -> bool:
 
 def check_header(permission: Permission, header: HeaderBlock) -> Reply | None:
     """Return the reply that refuses a message of a login for its header, or None."""
-    if not header.is_sound or header.is_cut:
-        # Others may go on reading where we end, and find another From there.
+    is_straight = header.is_sound and not header.is_cut and header.first == header.start
+    if not is_straight or _HIDDEN_FIELD.search(header.raw, header.start, header.end):
+        # Others may go on reading where we end, or begin elsewhere, and find another From there.
         return _refusal("The header is malformed or too long, so its sender cannot be told")
     return _check_field(permission, header, "From", at_least=1) or _check_field(
         permission, header, "Sender", at_least=0

@@ -26,6 +26,7 @@ from tracker.contract.errors import AddressError
 _HELO: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 # RFC 5321 §4.1.2, esmtp-param; RFC 6531 §3.3: its value may be UTF-8
 _PARAMETER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\xa0-\U0010ffff]+))?")
+_BODY: Final = re.compile(r"7BIT|(8BITMIME)", re.IGNORECASE | re.ASCII)
 _SIZE: Final = re.compile(r"[0-9]{1,20}")  # RFC 1870 §3
 
 
@@ -78,9 +79,9 @@ def parse_mail(argument: str, *, max_message_bytes: int) -> Mail | Reply:
                 if declared_size > max_message_bytes:  # RFC 1870 §6.1
                     return replies.MESSAGE_TOO_BIG
             case "BODY":
-                if value is None or value.upper() not in {"7BIT", "8BITMIME"}:
+                if value is None or not (body := _BODY.fullmatch(value)):
                     return replies.bad_argument("BODY is 7BIT or 8BITMIME")
-                body_8bit = value.upper() == "8BITMIME"
+                body_8bit = body[1] is not None
             case "SMTPUTF8":
                 if value is not None:
                     return replies.bad_argument("SMTPUTF8 takes no value")
@@ -135,7 +136,7 @@ def _parse(argument: str, keyword: str) -> tuple[ReversePath, dict[str, str | No
     except AddressError as error:
         return error
     parameters: dict[str, str | None] = {}
-    for word in rest.split():
+    for word in filter(None, rest.split(" ")):
         match = _PARAMETER.fullmatch(word)
         if match is None:
             return replies.bad_argument("A parameter is malformed")

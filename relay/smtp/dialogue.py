@@ -99,6 +99,9 @@ class Dialogue:
             return replies.MAIL_FIRST if self.helo else replies.HELO_FIRST
         if argument:
             return replies.bad_argument("DATA takes no argument")
+        if self._has_lost_login():
+            self.reset()
+            return replies.LOGIN_CHANGED
         if not self._recipients:
             return replies.NO_RECIPIENTS
         return Envelope(
@@ -165,10 +168,8 @@ class Dialogue:
             return replies.HELO_FIRST
         if self._access.require_tls and not self.is_secure:
             return replies.TLS_FIRST
-        if self.credential is not None:
-            self.credential = self._access.gate.renewed(self.credential)
-            if self.credential is None:
-                return replies.LOGIN_CHANGED
+        if self._has_lost_login():
+            return replies.LOGIN_CHANGED
         if not self.may_send:
             return replies.AUTHENTICATION_REQUIRED
         if self._mail is not None:
@@ -183,6 +184,13 @@ class Dialogue:
             return refusal
         self._mail = mail
         return replies.SENDER_OK
+
+    def _has_lost_login(self) -> bool:
+        """Take the login as it is now; True where it was removed or its password changed, and nobody is logged in."""
+        if self.credential is None:
+            return False
+        self.credential = self._access.gate.renewed(self.credential)
+        return self.credential is None
 
     def _starttls(self, argument: str) -> Reply:
         if self._access.tls is None:

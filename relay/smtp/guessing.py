@@ -35,11 +35,11 @@ class Guesses:
 
     def is_blocked(self, address: str) -> bool:
         """Say whether an address may not try now."""
-        return self._current(_key(address)).count >= self._limit
+        return self._current(source_of(address)).count >= self._limit
 
     def add(self, address: str) -> float:
         """Count a failure; return the seconds that its answer waits: none for three, then 1, 2, 4 and so on."""
-        key = _key(address)
+        key = source_of(address)
         failures = self._current(key)
         failures.count += 1
         failures.forgotten_at_s = self._monotonic_s() + self._block_s
@@ -60,6 +60,7 @@ class Guesses:
         return failures
 
 
-def _key(address: str) -> str:
+def source_of(address: str) -> str:
+    """Return what counts as one client: an address of IPv4; of IPv6 the /64, all of which one client has."""
     parsed = ipaddress.ip_address(address)
     return address if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))

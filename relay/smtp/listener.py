@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -23,6 +24,7 @@ from relay.core import reply as replies
 from relay.core.reply import Reply
 from relay.smtp.acceptance import Acceptances
 from relay.smtp.access import Access
+from relay.smtp.guessing import source_of
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
@@ -40,8 +42,7 @@ class Listener:
     """Takes mail on the sockets that `start` is given, until `drain`.
 
     `accept` gets every message that was read to its end; `admit` is asked at each MAIL; `memory` bounds what messages
-    take until they are answered; `counts` has the connections of all processes of the node. `options` may be replaced:
-    they are in force for connections that come from then on.
+    take until they are answered; `counts` has the connections of all processes of the node.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Listener:
         memory: MessageMemory,
         counts: Counts | None = None,
     ) -> None:
-        self.options = options
+        self._options = options
         self._access = access
         self._memory = memory
         self._acceptances = Acceptances(accept, memory)
@@ -75,6 +76,13 @@ class Listener:
             for sock in group:
                 door = partial(_Door, self, implicit_tls=implicit_tls)
                 self._servers.append(await loop.create_server(door, sock=sock, backlog=_BACKLOG))
+
+    def configure(self, options: ListenerOptions) -> None:
+        """Replace the settings for connections that come from now on; those that are open keep theirs.
+
+        Our name stays: the rest of the process works by it, too.
+        """
+        self._options = replace(options, hostname=self._options.hostname)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop: no new connection, 421 to idle sessions, and an end to each message that is on its way.
@@ -102,16 +110,16 @@ class Listener:
         if self._is_draining or peer is None:  # None: it has gone already
             return self._turn_away(replies.SHUTTING_DOWN, "draining")
         address = _parse_address(peer[0])
-        trusted = any(address in network for network in self.options.allow_networks)
-        if self._counts.total(Column.CONNECTIONS) >= self.options.max_connections:
+        trusted = any(address in network for network in self._options.allow_networks)
+        if self._counts.total(Column.CONNECTIONS) >= self._options.max_connections:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many")
         if self._memory.is_short():
             return self._turn_away(replies.NO_MEMORY_TO_CONNECT, "no_memory")
         is_bound = not (trusted or address.is_loopback)
-        if is_bound and self._of_address(str(address)) >= self.options.max_connections_per_address:
+        if is_bound and self._of_address(str(address)) >= self._options.max_connections_per_address:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many_of_address")
         session = ClientSession(
-            self.options,
+            self._options,
             self._acceptances,
             self._admit,
             self._access,
@@ -131,10 +139,10 @@ class Listener:
 
     def _count(self, session: ClientSession, step: int) -> None:
         self._counts.add(Column.CONNECTIONS, step)
-        self._counts.add(self._counts.column_of(session.client_address), step)
+        self._counts.add(self._counts.column_of(source_of(session.client_address)), step)
 
     def _of_address(self, address: str) -> int:
-        return self._counts.total(self._counts.column_of(address))
+        return self._counts.total(self._counts.column_of(source_of(address)))
 
     def _turn_away(self, reply: Reply, result: str) -> Reply:
         CONNECTIONS.labels(result).inc()

@@ -49,14 +49,10 @@ def generate() -> str:
     return secrets.token_urlsafe(GENERATED_BYTES)
 
 
-def is_usable(password_hash: str) -> bool:
-    """Say whether a text is a hash of ours, with our parameters."""
-    if not password_hash.startswith(PREFIX):
-        return False
-    try:
-        return not _HASHER.check_needs_rehash(password_hash)
-    except (InvalidHashError, ValueError):
-        return False
+def no_password_fits() -> str:
+    """Return the text of a hash with our parameters that no password fits; it takes no time."""
+    salt, tag = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    return f"{PREFIX}{salt}${tag}"
 
 
 class Passwords:
@@ -67,8 +63,7 @@ class Passwords:
         self._threads = ThreadPoolExecutor(max_workers=AT_A_TIME, thread_name_prefix="argon2")
         self._key = secrets.token_bytes(32)
         self._fitting: OrderedDict[bytes, float] = OrderedDict()
-        salt, tag = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
-        self._no_password_fits = f"{PREFIX}{salt}${tag}"
+        self._no_password_fits = no_password_fits()
 
     async def fits(self, password_hash: str | None, password: bytes) -> bool:
         """Say whether a password fits; with None, that of an unknown name, it never does and takes as long."""

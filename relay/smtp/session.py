@@ -56,8 +56,6 @@ _LAST_OF_GROUP: Final = frozenset({"EHLO", "HELO", "DATA", "STARTTLS"})
 # A browser can be made to post a form to a port of its own machine, with SMTP commands as the form's lines.
 _HTTP: Final = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-
-
 _COMMANDS_IN_A_ROW: Final = 32  # of one client's pipeline, 1 ms of them; then others have their turn
 
 
@@ -102,12 +100,14 @@ class ClientSession(library.SMTP):
         self._is_idle = False
         self._is_stopping = False
         self._is_lost = False
+        self._last_call: asyncio.TimerHandle | None = None
 
     # --- the transport's side -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the conversation; the library's timer, which would cut DATA and acceptance, is disarmed."""
         super().connection_made(transport)
+        self._socket_transport = self._writer.transport  # what is under TLS, too: the one that can always be cut
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
 
@@ -125,6 +125,8 @@ class ClientSession(library.SMTP):
         if self._is_lost:
             return
         self._is_lost = True
+        if self._last_call is not None:
+            self._last_call.cancel()
         super().connection_lost(error)
         self._on_lost(self)
 
@@ -136,7 +138,7 @@ class ClientSession(library.SMTP):
 
     def abort(self) -> None:
         """Close without a word."""
-        self._writer.transport.abort()
+        self._socket_transport.abort()
 
     # --- the conversation ---------------------------------------------------------------------------------
 
@@ -258,6 +260,10 @@ class ClientSession(library.SMTP):
         if isinstance(claim, Reply) and claim is not replies.WRONG_LOGIN:
             return claim
         credential = claim if isinstance(claim, Reply) else await self._access.gate.admit(claim)
+        # Others of this address failed meanwhile: guesses over many connections at a time must be no more guesses.
+        if not self._trusted and guesses.is_blocked(self.client_address):
+            LOGINS.labels("blocked").inc()
+            return replies.TOO_MANY_GUESSES
         if credential is replies.WRONG_LOGIN:
             LOGINS.labels("refused").inc()
             log.warning("login_refused", client=self.client_address)  # what was given as a name may be a password
@@ -280,6 +286,8 @@ class ClientSession(library.SMTP):
         """Put TLS under both streams; ConnectionError: the handshake failed, and the connection is of no use."""
         if self._access.tls is None or self._has_input():  # read in clear between the reply and now: injected
             raise ConnectionAbortedError
+        self._access.tls.warn(self._clock())
+        self._over_ssl = True  # the base class then does not try to keep a half-closed connection open
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._writer.transport,
@@ -301,7 +309,6 @@ class ClientSession(library.SMTP):
         HANDSHAKES.labels("done").inc()
         self.transport = self._transport = transport
         self._reader._transport = self._writer._transport = transport  # type: ignore[attr-defined] # noqa: SLF001
-        self._over_ssl = True  # the base class then does not try to keep a half-closed connection open
         self._dialogue.secure()
 
     async def _take_message(self, envelope: Envelope) -> Reply:
@@ -371,11 +378,13 @@ class ClientSession(library.SMTP):
                     pass
 
     def _hang_up(self) -> None:
-        """Close; a client that reads nothing does not keep the connection open for ever."""
-        transport = self._writer.transport
-        transport.close()
-        if transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+        """Close; a client that reads nothing does not keep the connection open for ever.
+
+        One that ends TLS itself ends the library's limit on that, too: what is left in the socket then waits for ever.
+        """
+        self._writer.transport.close()
+        if not self._is_lost or self._socket_transport.get_write_buffer_size():
+            self._last_call = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -384,4 +393,4 @@ def _split(line: str) -> tuple[str, str]:
     RFC 5321 §4.1.1: white space before the end of the line is tolerated.
     """
     verb, _, argument = line.partition(" ")
-    return verb.upper(), argument.strip(" ")
+    return verb.upper() if verb.isascii() else verb, argument.strip(" ")

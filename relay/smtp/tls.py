@@ -5,7 +5,9 @@ Owns what is offered: TLS 1.2 and 1.3, forward secrecy and authenticated encrypt
 
 Standards: RFC 8996 (no TLS 1.0 and 1.1), RFC 9325 §4.2 (cipher suites).
 Theory: a certificate that is renewed comes as new files and SIGHUP. Both files are read and checked together into a new
-context; only a context that is sound replaces the old one, and connections keep the one that they began with.
+context; only a context that is sound replaces the old one, and connections keep the one that they began with. A
+certificate that is not renewed is said in the log at the start and then once a day, as clients come; and a metric tells
+its end.
 """
 
 import ssl
@@ -15,10 +17,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
+from prometheus_client import Gauge
 
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of 1.3 are all sound
 EXPIRES_SOON: Final = timedelta(days=7)  # ACME clients renew a month before the end: by then something has failed
+SAID_EVERY: Final = timedelta(days=1)
+
+log = structlog.get_logger()
+
+EXPIRY: Final = Gauge(
+    "mailwake_smtp_certificate_expiry_timestamp_seconds",
+    "When the certificate of relay.tls ends, in Unix time; 0 without one.",
+    multiprocess_mode="livemax",
+)
 
 
 class TlsError(Exception):
@@ -46,6 +59,16 @@ class ServerTls:
         """Load the files. TlsError: they cannot be used."""
         self.context = load(files)
         self.expires_at = expires_at(files)
+        self._path = files.certificate
+        self._said_at: datetime | None = None
+        EXPIRY.set(self.expires_at.timestamp())
+
+    def warn(self, now: datetime) -> None:
+        """Log a certificate that ends soon or has ended, once a day however often this is called."""
+        is_said = self._said_at is not None and now - self._said_at < SAID_EVERY
+        if self.expires_at - now < EXPIRES_SOON and not is_said:
+            self._said_at = now
+            log.warning("certificate_expires", path=str(self._path), at=self.expires_at.isoformat())
 
 
 def load(files: TlsFiles) -> ssl.SSLContext:

@@ -101,12 +101,11 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """Run a listener on a free port of loopback; its connections inherit the size of the kernel's buffer."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    if send_buffer_bytes is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-    sock.bind((host, 0))
-    tls_sock = socket.socket(family, socket.SOCK_STREAM)
-    tls_sock.bind((host, 0))
+    sock, tls_sock = (socket.socket(family, socket.SOCK_STREAM) for _ in range(2))
+    for bound in (sock, tls_sock):
+        if send_buffer_bytes is not None:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
+        bound.bind((host, 0))
     memory = MessageMemory(hold_bytes=hold_bytes, load_bytes=1 << 26, scratch=_scratch, is_short=lambda: inbox.is_short)
     listener = Listener(options, inbox.accept, inbox.admit, logins or access(), lambda: NOW, memory=memory)
     await listener.start([sock], tls_sockets=[tls_sock])

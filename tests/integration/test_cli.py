@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import main
-from tests.integration.serving import COMMAND, LIMIT_S, Server, configure, mailwake, serving
+from tests.certificates import make_certificate
+from tests.integration.serving import COMMAND, CONFIG, LIMIT_S, Server, configure, mailwake, serving
 
 MESSAGE = """\
 From: News <news@shop.example>
@@ -160,6 +161,26 @@ def test_check_says_everything_that_is_wrong(tmp_path: Path) -> None:
     assert "FAILED  upstream.default" in done.output
     assert "FAILED  event_destination.archive" in done.output
     assert "skipped tracker.public_url" in done.output
+
+
+def test_check_reads_the_certificate_and_says_who_may_send(tmp_path: Path) -> None:
+    """What `serve` would refuse, and what nobody sees until clients do."""
+    certificate, key = make_certificate(tmp_path, days_left=3)
+    tls = f'[relay.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
+    config = configure(tmp_path, CONFIG.replace('allow_networks = ["127.0.0.0/8"]', "") + tls)
+
+    done = _run("check", "--config", str(config))
+    assert done.exit_code == 1
+    assert "FAILED  relay.allow_networks: is empty, and there is no login" in done.output
+    assert "FAILED  relay.tls.certificate" in done.output
+    key.chmod(0o644)
+    assert f"chmod 600 {key}" in _run("check", "--config", str(config)).output
+
+    certificate, key = make_certificate(tmp_path, "other")
+    config = configure(tmp_path, CONFIG + f'[relay.tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
+    done = _run("check", "--config", str(config))
+    assert "ok      relay.allow_networks: 127.0.0.0/8 without a login; logins: 0" in done.output
+    assert "ok      relay.tls.certificate" in done.output
 
 
 def test_check_reports_a_broken_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Logins of the file and of `mailwake credentials`, certificates, and what SIGHUP changes: the program as it runs."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,16 +16,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import main
-from relay.smtp.passwords import hash_password
+from relay.smtp.passwords import Passwords, hash_password
 from tests.certificates import make_certificate
 from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, mailwake, serving
+from tracker.store.credentials import StoredCredentials
 
 LOGINS_ONLY = CONFIG.replace('allow_networks = ["127.0.0.0/8"]', "")
 MESSAGE = b"From: ana@shop.example\r\nTo: bo@home.example\r\n\r\nhello\r\n"
 
 
-def _credentials(config: Path, *arguments: str, password: str = "") -> Result:
-    return CliRunner().invoke(main, ["credentials", *arguments, "--config", str(config)], input=password + "\n")
+def _credentials(config: Path, *arguments: str, password: str | bytes = "") -> Result:
+    typed = password.encode() if isinstance(password, str) else password
+    return CliRunner().invoke(main, ["credentials", *arguments, "--config", str(config)], input=typed + b"\n")
 
 
 def _login(server: Server, name: str, password: str) -> int:
@@ -133,7 +136,10 @@ sender_domains = ["shop.example"]
         "configuration_sets": ["*"],
         "origin": "set in config.toml",
     }
-    assert "password" not in _credentials(config, "list").output
+    assert _credentials(config, "list").output.splitlines() == [
+        "name\tsender domains\tconfiguration sets\torigin",
+        "news\tshop.example\t*\tset in config.toml",
+    ]
 
 
 def test_a_generated_password_is_printed_once_and_the_table_can_be_pasted(tmp_path: Path) -> None:
@@ -149,6 +155,26 @@ def test_a_generated_password_is_printed_once_and_the_table_can_be_pasted(tmp_pa
         assert _login(server, "news", password[1]) == 235
 
 
+def test_a_password_is_octets(tmp_path: Path) -> None:
+    """A client compares nothing and sends what it was given: in Latin-1, too, and whatever the locale here is."""
+    config = configure(tmp_path)
+
+    assert _credentials(config, "add", "old", "--domain", "shop.example", password=b"s\xebcret").exit_code == 0
+    fits = Passwords(time.monotonic).fits
+    stored = StoredCredentials(tmp_path / "var/mailwake.db")
+    stored.look()
+    assert asyncio.run(fits((stored.found or {})["old"].password_hash, b"s\xebcret"))
+
+
+def test_what_is_wrong_is_said_before_a_password_is_asked_for(tmp_path: Path) -> None:
+    """Nobody types it twice for nothing; what was written to standard input is not the reason that is given."""
+    config = configure(tmp_path)
+    _credentials(config, "add", "news", "--domain", "shop.example", password="x")
+
+    assert "no name" in _credentials(config, "add", "a b", "--domain", "shop.example").output
+    assert "no domain" in _credentials(config, "update", "news", "--password", "--domain", "a b").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "password", "code"),
     [
@@ -157,6 +183,9 @@ def test_a_generated_password_is_printed_once_and_the_table_can_be_pasted(tmp_pa
         (["add", "no name", "--domain", "shop.example"], "secret", 2),
         (["add", "news", "--domain", "shop.example", "--set", "none"], "secret", 2),
         (["add", "news", "--domain", "shop.example"], "", 2),
+        (["add", "news", "--domain", "shop.example"], "x" * 1025, 2),
+        (["add", "news", "--domain", "shop.example"], "\u00e9" * 513, 2),
+        (["add", "news", "--domain", "shop.example"], "a\0b", 2),
         (["update", "news", "--domain", "shop.example"], "", 1),
         (["remove", "news"], "", 1),
         (["show", "news"], "", 1),
@@ -204,6 +233,13 @@ def test_sighup_takes_up_certificates_and_logins_and_refuses_a_broken_pair(tmp_p
             with pytest.raises(ssl.SSLCertVerificationError):
                 open_with(first[0])
             assert old.noop()[0] == 250
+
+            configure(tmp_path, (config.read_text()).replace('allow_networks = ["127.0.0.0/8"]', ""))
+            server.process.send_signal(signal.SIGHUP)
+            _wait(lambda: server.log().count("configuration_reloaded") == 2)
+            with open_with(second[0]) as stranger:
+                stranger.ehlo()
+                assert stranger.mail("ana@shop.example")[0] == 530
 
         assert "is not the key of" in server.log()
         assert server.stop() == 0

@@ -1,12 +1,18 @@
 """AUTH on the wire: both mechanisms, what is refused and how, and what a login may send."""
 
 import asyncio
+import time
 from base64 import b64encode
+from collections import Counter as Tally
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
+from relay.core.reply import Reply
+from relay.smtp.auth import Claim
+from relay.smtp.guessing import Guesses
 from relay.smtp.passwords import HASHED, hash_password
 from relay.smtp.session import ClientSession
 from tests.integration.smtp_in import NO_LOGINS, OPTIONS, Inbox, Wire, access, dialing, serving
@@ -212,3 +218,91 @@ async def test_a_login_that_is_removed_ends_with_the_next_mail() -> None:
         assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("530 5.7.0 The login of this session")
         assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("530 5.7.0 Authentication required")
         assert (await wire.ask(f"AUTH PLAIN {_encoded('', 'other', PASSWORD)}")).startswith("235 ")
+
+
+async def test_a_login_that_is_removed_in_a_transaction_sends_nothing_more() -> None:
+    """MAIL was answered before: DATA is refused, and what is left of the permission is that of this moment."""
+    narrower = replace(NEWS, permission=Permission(sender_domains=("eu.shop.example",)))
+    inbox, books = Inbox(), [BOOK]
+    async with serving(inbox, STRANGERS, logins=access(lambda: books[-1])) as service, dialing(service.port) as wire:
+        await wire.ask(f"AUTH PLAIN {PLAIN}")
+        await wire.ask("MAIL FROM:<>")
+        await wire.ask("RCPT TO:<bo@home.example>")
+        books.append(CredentialBook(declared={"news": narrower}, stored={}))
+        assert (await wire.ask("DATA")).startswith("354 ")
+        assert (await wire.ask("From: ana@shop.example\r\n\r\nhello\r\n.")).startswith("250 ")
+        await wire.ask("MAIL FROM:<ana@eu.shop.example>")
+        await wire.ask("RCPT TO:<bo@home.example>")
+        books.append(NO_LOGINS)
+        assert (await wire.ask("DATA")).startswith("530 5.7.0 The login of this session")
+        assert (await wire.ask("DATA")).startswith("503 5.5.1 Send MAIL first")
+
+    assert [submission.session.permission for submission in inbox.mail] == [narrower.permission]
+
+
+async def test_guesses_at_the_same_time_are_no_more_guesses() -> None:
+    """Of twelve connections that all wait for a password to be looked at, those behind the block learn nothing."""
+    logins = access(BOOK, max_failures=3)
+    all_ask, is_blocked = asyncio.Barrier(12), asyncio.Event()
+    admit, add = logins.gate.admit, logins.guesses.add
+
+    async def together(claim: Claim) -> Credential | Reply:
+        await all_ask.wait()
+        answer = await admit(claim)
+        if isinstance(answer, Credential):
+            await is_blocked.wait()  # the right one is looked at last
+        return answer
+
+    def noted(address: str) -> float:
+        wait_s = add(address)
+        if logins.guesses.is_blocked(address):
+            is_blocked.set()
+        return wait_s
+
+    logins.gate.admit, logins.guesses.add = together, noted  # type: ignore[method-assign]
+    async with serving(Inbox(), STRANGERS, logins=logins) as service, AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(dialing(service.port)) for _ in range(12)]
+        for wire in wires[1:]:
+            wire.send(f"AUTH PLAIN {_encoded('', 'news', 'x')}\r\n".encode())
+        right = await wires[0].ask(f"AUTH PLAIN {PLAIN}")
+        found = Tally([(await wire.reply())[:9] for wire in wires[1:]])
+
+    assert right.startswith("421 4.7.0 Too many failed logins")
+    assert found["535 5.7.8"] <= 2  # fewer where the third failure was counted before the first was answered
+    assert found["421 4.7.0"] == 11 - found["535 5.7.8"]
+
+
+async def test_an_exchange_that_comes_octet_by_octet_ends() -> None:
+    """A stranger may not hold a connection inside AUTH for longer than outside of it."""
+    options = replace(STRANGERS, stranger_timeout_s=0.2)
+    async with serving(Inbox(), options, logins=access(BOOK)) as service, dialing(service.port) as wire:
+        assert (await wire.ask("AUTH LOGIN")).startswith("334 ")
+
+        async def trickle() -> None:
+            while True:
+                wire.send(b"A")
+                await asyncio.sleep(0.01)
+
+        trickling = asyncio.ensure_future(trickle())
+        found = await wire.reply()
+        trickling.cancel()
+
+    assert found.startswith("421 4.4.2 ")
+
+
+async def test_an_unknown_name_takes_as_long_as_a_wrong_password() -> None:
+    """Within a fifth, by the best of each in turn: on a busy machine it takes some more tries to see it."""
+    best = {"news": 10.0, "nobody": 20.0}
+    logins = access(BOOK)
+    logins.guesses = Guesses(limit=1000, block_s=0.0, monotonic_s=time.monotonic)
+    options = replace(STRANGERS, max_errors=1000)
+    async with serving(Inbox(), options, logins=logins) as service, dialing(service.port) as wire:
+        for turn in range(200):
+            for name in ("news", "nobody"):
+                began = time.perf_counter()
+                assert (await wire.ask(f"AUTH PLAIN {_encoded('', name, 'wrong')}")).startswith("535 ")
+                best[name] = min(best[name], time.perf_counter() - began)
+            if turn > 4 and best["news"] == pytest.approx(best["nobody"], rel=0.2):
+                return
+
+    raise AssertionError(best)

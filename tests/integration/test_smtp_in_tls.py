@@ -1,14 +1,23 @@
 """TLS of the listener: STARTTLS and at once, what may not be injected, and a certificate that is replaced."""
 
 import asyncio
+import gc
+import logging
+import socket
 import ssl
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from structlog.testing import capture_logs
 
+from relay.smtp import tls as tls_module
 from relay.smtp.passwords import hash_password
+from relay.smtp.session import HANDSHAKES
 from relay.smtp.tls import ServerTls, TlsError, TlsFiles
 from tests.certificates import make_certificate
 from tests.integration.smtp_in import OPTIONS, Inbox, Wire, access, dialing, serving
@@ -126,6 +135,123 @@ async def test_a_client_that_leaves_during_the_handshake_is_forgotten(files: Tls
             await service.listener._all_left.wait()
 
 
+class _Deaf:
+    """A client of TLS that sends what it likes and reads no more than it must: its kernel takes 4 KB of replies."""
+
+    def __init__(self, files: TlsFiles, port: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._port = port
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = _client(files).wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
+        self._sock = socket.socket()
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._sock.setblocking(False)
+
+    async def connect(self, *commands: bytes, leaves: bool = False) -> None:
+        """Come to where these commands are answered; or end TLS in one packet with the end of the handshake."""
+        await self._loop.sock_connect(self._sock, ("127.0.0.1", self._port))
+        if leaves:
+            return await self._do(self._shake_hands_and_leave)
+        await self._do(self.tls.do_handshake)
+        for command in (b"", *commands):
+            self.tls.write(command)
+            await self._do(lambda: self.tls.read(1000))
+        return None
+
+    async def send(self) -> None:
+        """Send what TLS has made of what was written."""
+        await self._loop.sock_sendall(self._sock, self._outgoing.read())
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def _shake_hands_and_leave(self) -> None:
+        self.tls.do_handshake()
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
+
+    async def _do(self, step: Callable[[], object]) -> None:
+        while True:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                await self.send()
+                self._incoming.write(await self._loop.sock_recv(self._sock, 4096))
+            else:
+                return await self.send()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_client_that_ends_tls_and_reads_nothing_is_dropped(files: TlsFiles, *, waits: bool) -> None:
+    """Its close_notify ends the shutdown of TLS, and the library's limit on it, before our replies are gone."""
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    logins = access(tls=ServerTls(files))
+    async with serving(Inbox(), logins=logins, send_buffer_bytes=4096) as service:
+        client = _Deaf(files, service.tls_port)
+        await client.connect(b"EHLO x\r\n", b"MAIL FROM:<ana@shop.example>\r\n")
+        for _ in range(3):  # a record each
+            client.tls.write(b"RCPT TO:<bo@home.example>\r\n" * 600)
+        await client.send()
+        (session,) = service.listener._sessions
+        under_tls = session._writer.transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        while waits:
+            await asyncio.sleep(0.01)
+            waits = not (under_tls.get_write_buffer_size() and session._is_idle)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        await client.send()
+        async with asyncio.timeout(10):
+            await service.listener._all_left.wait()
+        client.close()
+
+    gc.collect()
+    assert failures == []
+
+
+async def test_a_client_that_ends_tls_with_the_handshake_is_no_line_in_the_log(
+    files: TlsFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scanner that only looks at the certificate: the library would warn of an answer that TLS has no use for."""
+    caplog.set_level(logging.WARNING)
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        client = _Deaf(files, service.tls_port)
+        await client.connect(leaves=True)
+        async with asyncio.timeout(10):
+            await service.listener._all_left.wait()
+        client.close()
+
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("behind", [b"", b"EHLO x\r\n", b"\x16\x03\x01\x00\x05hello"])
+async def test_a_handshake_that_fails_makes_room(files: TlsFiles, behind: bytes) -> None:
+    """Bytes that are no TLS, a half hello, silence: none of them counts as a connection for longer than it is one."""
+    options = replace(OPTIONS, stranger_timeout_s=0.1, max_connections=1)
+    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service:
+        for port in (service.port, service.tls_port):
+            async with dialing(port, hello=port == service.port) as wire:
+                assert len(service.listener._sessions) <= 1
+                if port == service.port:
+                    assert (await wire.ask("STARTTLS")).startswith("220 ")
+                wire.send(behind)
+                await asyncio.wait_for(wire.reader.read(), 10)
+                async with asyncio.timeout(10):
+                    await service.listener._all_left.wait()
+
+
+async def test_who_is_too_many_gets_no_handshake(files: TlsFiles) -> None:
+    """A handshake for the sake of a refusal would cost more than the connection that is refused."""
+    before = HANDSHAKES.labels("done")._value.get(), HANDSHAKES.labels("failed")._value.get()
+    options = replace(OPTIONS, max_connections=1)
+    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service, dialing(service.port):
+        surplus = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port))
+        assert await asyncio.wait_for(surplus.reader.read(), 10) == b""
+        surplus.writer.close()
+
+    assert (HANDSHAKES.labels("done")._value.get(), HANDSHAKES.labels("failed")._value.get()) == before
+
+
 async def test_with_require_neither_mail_nor_a_password_goes_in_clear(files: TlsFiles) -> None:
     """RFC 3207 §4; also from loopback and allow_networks."""
     logins = access(BOOK, tls=ServerTls(files), require_tls=True)
@@ -173,6 +299,30 @@ async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_pat
         )
         assert (await other.reply()).startswith("220 ")
         other.writer.close()
+
+
+def test_a_certificate_that_ends_is_said_once_a_day(tmp_path: Path) -> None:
+    """A process runs for months, and a renewal that failed must not be found out by the clients."""
+    certificate, key = make_certificate(tmp_path, days_left=30)
+    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+
+    with capture_logs() as said:
+        for hours in (0, 22 * 24, 24 * 24, 24 * 24 + 1, 25 * 24, 40 * 24):
+            tls.warn(tls.expires_at - timedelta(days=30) + timedelta(hours=hours))
+
+    assert [line["event"] for line in said] == ["certificate_expires"] * 3
+    assert tls_module.EXPIRY._value.get() == tls.expires_at.timestamp()
+
+
+async def test_clients_that_come_have_it_said(tmp_path: Path) -> None:
+    """Nothing else turns in a process that takes no signal."""
+    certificate, key = make_certificate(tmp_path, days_left=1)
+    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+    with patch("tests.integration.smtp_in.NOW", datetime.now(UTC)), capture_logs() as said:
+        async with serving(Inbox(), logins=access(tls=tls)) as service, dialing(service.port) as wire:
+            await _encrypt(wire, ssl.create_default_context(cafile=certificate))
+
+    assert [line["event"] for line in said if line["event"] == "certificate_expires"] == ["certificate_expires"]
 
 
 def test_a_pair_that_cannot_be_used_says_why(files: TlsFiles, tmp_path: Path) -> None:

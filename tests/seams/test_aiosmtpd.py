@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from aiosmtpd import controller
 from aiosmtpd import smtp as library
 
 from relay.smtp.listener import silence_library_log
+from tests.certificates import make_certificate
 
 
 class _Handler:
@@ -253,6 +255,14 @@ async def test_s8_a_thousand_recipients_and_commands_are_all_taken() -> None:
     assert found == {b"250 OK"}
 
 
+async def test_s8_a_password_may_be_guessed_at_without_end() -> None:
+    """On one connection, as fast as it goes."""
+    async with _talking(_Handler(), auth_require_tls=False) as (ask, _):
+        found = {await ask(b"AUTH PLAIN AGEAYg==\r\n") for _ in range(50)}
+
+    assert found == {b"535 5.7.8 Authentication credentials invalid"}
+
+
 def test_s8_the_sizes_of_commands_are_shared_by_all_sessions() -> None:
     """A class attribute that EHLO changes."""
     assert library.SMTP.__dict__["command_size_limits"] is library.SMTP.command_size_limits
@@ -301,7 +311,34 @@ async def test_s9_parameters_are_upper_cased() -> None:
 async def test_s9_auth_of_mail_is_refused_with_the_rest(parameter: bytes) -> None:
     """RFC 4954 §5 wants AUTH= accepted."""
     async with _talking(_Handler()) as (ask, _):
-        assert (await ask(b"MAIL FROM:<ana@shop.example> " + parameter + b"\r\n")).startswith(b"5")
+        assert (await ask(b"MAIL FROM:<ana@shop.example> " + parameter + b"\r\n")).startswith(b"555 ")
+
+
+@pytest.mark.parametrize("parameter", [b"NOTIFY=NEVER", b"ORCPT=rfc822;bo@home.example"])
+async def test_s9_parameters_of_rcpt_are_refused(parameter: bytes) -> None:
+    """RFC 3461 needs them."""
+    async with _talking(_Handler()) as (ask, _):
+        await ask(b"MAIL FROM:<ana@shop.example>\r\n")
+        assert (await ask(b"RCPT TO:<bo@home.example> " + parameter + b"\r\n")).startswith(b"555 ")
+
+
+async def test_s9_a_response_beyond_1001_octets_ends_the_exchange() -> None:
+    """RFC 4954 §4 wants 12,288 taken: tokens of some mechanisms are long."""
+    async with _talking(_Handler(), auth_require_tls=False) as (ask, _):
+        assert (await ask(b"AUTH PLAIN\r\n")).startswith(b"334")
+        assert (await ask(b"A" * 2000 + b"\r\n")).startswith(b"500 ")
+
+
+async def test_s9_starttls_inside_tls_is_answered_220(tmp_path: Path) -> None:
+    """RFC 3207 §4.2 wants it refused: a second handshake inside the first is no way to go on."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    async with _talking(_Handler(), tls_context=context) as (ask, writer):
+        assert (await ask(b"STARTTLS\r\n")).startswith(b"220 ")
+        await writer.start_tls(ssl.create_default_context(cafile=certificate), server_hostname="127.0.0.1")
+        await ask(b"EHLO client.example\r\n")
+        assert (await ask(b"STARTTLS\r\n")).startswith(b"220 ")
 
 
 async def test_s9_mechanism_names_are_case_sensitive() -> None:

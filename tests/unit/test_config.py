@@ -1,6 +1,7 @@
 """The configuration file: spellings, overrides, every error at once, each with its key and a remedy."""
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay import appconfig
 from relay.appconfig import Config
+from relay.roomoptions import listener_options
 from tracker.contract.settings import UnknownSet
 from tracker.runtime.configfile import ConfigError, find
 from tracker.runtime.units import (
@@ -297,3 +299,55 @@ def test_a_share_is_a_number_from_0_to_1(tmp_path: Path) -> None:
     assert _load(tmp_path, SMALL, MAILWAKE__TRACKING__VERIFY_SAMPLE="0.25").tracking.verify_sample == 0.25
     for wrong in ("1.5", "-0.1", "nan", '"half"'):
         assert "tracking.verify_sample" in _problems(tmp_path, f"{SMALL}[tracking]\nverify_sample = {wrong}")
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "value"),
+    [
+        ('hostname = "mx.example"', "hostname", "mx.example"),
+        ('max_message = "1MiB"', "max_message_bytes", 1 << 20),
+        ("max_recipients = 101", "max_recipients", 101),
+        ("max_connections = 7", "max_connections", 7),
+        ("max_connections_per_address = 7", "max_connections_per_address", 7),
+        ("max_errors = 7", "max_errors", 7),
+        ("max_junk_commands = 7", "max_junk_commands", 7),
+        ('command_timeout = "7s"', "command_timeout_s", 7.0),
+        ('login_timeout = "7s"', "stranger_timeout_s", 7.0),
+        ('session_timeout = "7s"', "session_timeout_s", 7.0),
+        ('data_timeout = "7s"', "data_timeout_s", 7.0),
+        ('min_data_rate = "7B"', "min_data_bytes_per_s", 7),
+    ],
+)
+def test_each_limit_of_the_file_is_one_of_the_listener(tmp_path: Path, line: str, option: str, value: object) -> None:
+    """A key that is read and does nothing would be worse than none."""
+    default = listener_options(_load(tmp_path, SMALL))
+    changed = replace(default, **{option: value})  # type: ignore[arg-type]
+
+    assert listener_options(_load(tmp_path, SMALL.replace("[relay]", f"[relay]\n{line}"))) == changed
+    assert changed != default
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        "0.0.0.0/0",
+        "::/0",
+        "10.0.0.0/7",
+        "8.8.8.8",
+        "2001:db8::/32",
+        "::ffff:0:0/96",  # every address of IPv4, as IPv6
+        "::ffff:8.8.8.0/120",
+        "64:ff9b::/96",
+        "2002::/16",
+        "fe80::/9",
+        "192.168.0.0/15",
+        "172.0.0.0/11",
+        "0.0.0.0/32",
+    ],
+)
+def test_a_network_that_strangers_send_from_is_refused(tmp_path: Path, network: str) -> None:
+    """It would be an open relay; also from the environment, and beside networks that are private."""
+    text = SMALL.replace('["127.0.0.0/8"]', f'["10.0.0.0/8", "{network}"]')
+
+    assert "open relay" in _problems(tmp_path, text)["relay.allow_networks"]
+    assert "open relay" in _problems(tmp_path, SMALL, MAILWAKE__RELAY__ALLOW_NETWORKS=network)["relay.allow_networks"]

@@ -1,5 +1,8 @@
 """Passwords of logins: one cost for all, remembered when right; and who guesses, waits."""
 
+import asyncio
+import threading
+
 import pytest
 
 from relay.config.credential import CredentialSection
@@ -7,7 +10,7 @@ from relay.core import reply as replies
 from relay.smtp import guessing
 from relay.smtp.auth import Claim, Gate
 from relay.smtp.guessing import Guesses
-from relay.smtp.passwords import HASHED, MAX_REMEMBERED, REMEMBERED_S, Passwords, hash_password
+from relay.smtp.passwords import AT_A_TIME, HASHED, MAX_REMEMBERED, REMEMBERED_S, Passwords, hash_password
 from tracker.contract.credentials import Credential, CredentialBook, Permission
 
 HASH = hash_password(b"secret")
@@ -57,6 +60,35 @@ async def test_a_right_password_is_hashed_once_in_ten_minutes() -> None:
     clock.now_s = REMEMBERED_S
     assert await passwords.fits(HASH, b"secret")
     assert _hashed() - before == 4
+
+
+def test_a_hash_costs_19_mib_and_two_passes() -> None:
+    """OWASP's parameters, in the text that is stored; the library's defaults cost ten times as much a login."""
+    assert HASH.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+async def test_passwords_are_hashed_two_at_a_time_and_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """19 MiB each: a hundred clients that log in at once must not take two gigabytes, nor hold up everybody's mail."""
+    loop, both_began = asyncio.get_running_loop(), asyncio.Event()
+    release, running, free = threading.Event(), threading.Semaphore(AT_A_TIME), []
+
+    def hashed(*_: object) -> bool:
+        free.append(running.acquire(blocking=False))
+        if len(free) == AT_A_TIME:
+            loop.call_soon_threadsafe(both_began.set)
+        assert release.wait(10)
+        running.release()
+        return False
+
+    monkeypatch.setattr("relay.smtp.passwords._verify", hashed)
+    passwords = Passwords(_Clock())
+    logins = [asyncio.ensure_future(passwords.fits(HASH, b"%d" % number)) for number in range(6)]
+    await asyncio.wait_for(both_began.wait(), 10)
+    release.set()  # the loop came here while two of them were being looked at
+
+    assert await asyncio.gather(*logins) == [False] * 6
+    assert free == [True] * 6
+    assert AT_A_TIME == 2
 
 
 async def test_a_changed_hash_is_not_remembered() -> None:

@@ -1,10 +1,13 @@
 """What a login may send: the envelope, and every mailbox of From and Sender, in all disguises of another's domain."""
 
+from email import message_from_bytes, policy
+from email.utils import getaddresses
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.core import headers
+from relay.core import headers, lineends
 from relay.core.mailboxes import MAX_VALUE, MailboxError, strict_mailboxes
 from relay.core.senders import check_header, may_send_from
 from tracker.contract.address import NULL_SENDER, Address
@@ -29,6 +32,12 @@ GOOD = [
     "From: Ana\r\n <ana@shop.example>",
     "From: ana@shop.example, Bo <bo@news.shop.example>\r\nSender: ana@shop.example",
     "fROM: ana@shop.example",
+    "Subject: from:\x1b$B hello\r\nFrom: ana@shop.example",
+    "From: =?utf-8?q?Ana=0A?= <ana@shop.example>",
+    "From: \uff1cAna\uff20Home\uff1e <ana@shop.example>",
+    "From: j\u00f6rg\u3042@shop.example",
+    "Subject: x\r\n \r\nFrom: ana@shop.example",
+    "Resent-From: ceo@bank.example\r\nFrom: ana@shop.example",
 ]
 
 BAD = {
@@ -87,6 +96,27 @@ BAD = {
     "a Cyrillic letter": "From: ana@sh\u043ep.example",
     "another spelling in Unicode": "From: ana@B\u00dcCHER.example",
     "a sharp s for two": "From: ana@bo\u00df.example",
+    "a no-break space behind the address": "From: ana@shop.example\u00a0",
+    "an ideographic space behind the address": "From: ana@shop.example\u3000",
+    "a separator behind the address": "From: ana@shop.example\x1f",
+    "a vertical tab before the address": "From:\x0bana@shop.example",
+    "an mbox line": "From ceo@bank.example Wed Jan  2 03:04:05 2030\r\nFrom: ana@shop.example",
+    "an mbox line that is quoted": ">From ceo@bank.example\r\nFrom: ana@shop.example",
+    "an mbox line and what continues it": "From x\r\n From: ceo@bank.example\r\nFrom: ana@shop.example",
+    "an mbox line that some trim to a field": "From \u00a0: ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a form feed": "Subject: hi\x0cFrom: ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a vertical tab": "From: ana@shop.example\r\nSubject: hi\x0b \tsender : ceo@bank.example",
+    "a field behind NEL": "Subject: hi\u0085FROM:ceo@bank.example\r\nFrom: ana@shop.example",
+    "a field behind a line separator": "Subject: hi\u2028From: ceo@bank.example\r\nFrom: ana@shop.example",
+    "an address as a quoted local part": 'From: "ceo@bank.example"@shop.example',
+    "an angle address as a quoted local part": 'From: "<ceo@bank.example>"@shop.example',
+    "a list as a quoted local part": 'From: <"ceo@bank.example, ana"@shop.example>',
+    "a quoted pair in a local part": 'From: <"ceo\\@bank.example"@shop.example>',
+    "a full-width at sign in a local part": "From: ceo\uff20bank.example\uff0cx@shop.example",
+    "a small at sign in a local part": "From: <ceo\ufe6bbank.example\uff1e@shop.example>",
+    "an encoded line end in a name": "From: =?utf-8?q?ceo=40bank.example=0A?= <ana@shop.example>",
+    "an encoded NUL in a name": "From: =?utf-8?b?Y2VvQGJhbmsuZXhhbXBsZQA=?= <ana@shop.example>",
+    "an encoded NUL in two words": "From: =?utf-8?q?ceo=40bank.example?= =?utf-8?q?=00?= <ana@shop.example>",
 }
 
 
@@ -154,6 +184,39 @@ def test_what_is_read_strictly_is_read_alike_by_the_lenient_reading(value: str) 
     except MailboxError:
         return
     assert first_mailbox(value) == found[0]
+
+
+_PIECES = [
+    *("ana@shop.example", "<ana@shop.example>", "ceo@bank.example", "<ceo@bank.example>", "Ana", "Team:", "\u00fc"),
+    *(" ", "\t", "\r\n", "\r\n ", "\n", "\r", "\x0b", "\x0c", "\x1c", "\u0085", "\u2028", "\uff0c", "\uff20", "\uff1e"),
+    *(",", ";", ":", '"', "\\", "(", ")", "<", ">", "@", "=?utf-8?q?ceo=40bank.example?=", "From ceo@bank.example\r\n"),
+    *(
+        "From: ",
+        "From:",
+        "from : ",
+        "Sender: ",
+        "Subject: x",
+        "From: ana@shop.example\r\n",
+        "Sender: ana@shop.example\r\n",
+    ),
+]
+
+
+@example(before=[], behind=["\r\n", "From: ", "ceo@bank.example"])
+@given(before=st.lists(st.sampled_from(_PIECES), max_size=5), behind=st.lists(st.sampled_from(_PIECES), max_size=6))
+def test_what_passes_is_read_alike_by_the_standard_library(before: list[str], behind: list[str]) -> None:
+    """By its old parser and by its new one: neither finds an address of another domain in From or Sender."""
+    sent = f"{''.join(before)}\r\nFrom: ana@shop.example{''.join(behind)}\r\n\r\nbody\r\n"
+    raw = lineends.settle(sent.removeprefix("\r\n").encode())
+    assert isinstance(raw, bytes)
+    if check_header(MINE, headers.scan(raw)) is not None:
+        return
+    for parsing in (policy.compat32, policy.default):
+        message = message_from_bytes(raw, policy=parsing)
+        values = [str(value) for name in ("From", "Sender") for value in message.get_all(name, [])]
+        found = [address for _, address in getaddresses(values)]
+        assert found
+        assert all(MINE.allows_domain(address.rpartition("@")[2].lower()) for address in found)
 
 
 def test_the_file_wins_over_the_storage() -> None:

@@ -59,6 +59,19 @@ async def test_an_address_has_its_share_of_connections() -> None:
         assert isinstance(other, ClientSession)
 
 
+async def test_a_network_of_ipv6_has_one_share_of_connections() -> None:
+    """One client has a whole /64 of addresses, and could take the places of all from them."""
+    with _door() as listener:
+        came = [listener.admit_connection(_Peer(f"2001:db8::{last}", 1, 0, 0)) for last in range(1, 4)]
+        other = listener.admit_connection(_Peer("2001:db8:0:1::1", 1, 0, 0))
+
+        assert [isinstance(each, ClientSession) for each in came] == [True, True, False]
+        assert isinstance(other, ClientSession)
+        for session in tuple(listener._sessions):
+            listener._forget(session)
+        assert isinstance(listener.admit_connection(_Peer("2001:db8::4", 1, 0, 0)), ClientSession)
+
+
 async def test_a_process_that_is_short_of_memory_takes_no_connection() -> None:
     """421 at the door, which costs next to nothing: those who are inside get what there is."""
     with _door(is_short=True) as listener:
@@ -102,3 +115,16 @@ async def test_a_peer_that_has_gone_already_is_not_let_in() -> None:
     """The kernel then knows no address."""
     with _door() as listener:
         assert listener.admit_connection(_Peer()) is replies.SHUTTING_DOWN
+
+
+async def test_new_settings_are_for_new_connections() -> None:
+    """A network that is taken off the list sends nothing more after SIGHUP; who is inside goes on."""
+    with _door() as listener:
+        before = listener.admit_connection(_Peer("192.0.2.7", 1))
+        listener.configure(replace(OPTIONS, allow_networks=(), hostname="other.example", max_message_bytes=1))
+        after = listener.admit_connection(_Peer("192.0.2.7", 2))
+
+        assert isinstance(before, ClientSession)
+        assert isinstance(after, ClientSession)
+        assert (before._trusted, after._trusted) == (True, False)
+        assert after._options == replace(OPTIONS, allow_networks=())
