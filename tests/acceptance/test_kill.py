@@ -1,75 +1,23 @@
 """SIGKILL in the middle: no mail that got 250 is lost, no answered hit is missing, each outcome has one event."""
 
-import asyncio
 import contextlib
 import smtplib
-import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.acceptance.service import Events, Service, body_of, by_type, fetch, links_of, pixel_of, wait_until
+from tests.acceptance.upstream import Upstream, counting_upstream
 
 RECIPIENTS = ("ana@client.example", "bo@client.example", "cy@other.example")
 CONNECTIONS_IN_FLIGHT = 20  # max_connections of an upstream, by default
 
 Count = Callable[[int, int], int]
 Record = Callable[[str, Mapping[str, object]], None]
-
-
-@dataclass
-class _Upstream:
-    """Takes mail, and counts what it took by copy and by recipient."""
-
-    taken: Counter[str] = field(default_factory=Counter)
-    subjects: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        content = envelope.content
-        assert isinstance(content, bytes)
-        head = content.partition(b"\r\n\r\n")[0].decode("ascii", "replace").splitlines()
-        names = dict(line.split(": ", 1) for line in head if ": " in line)
-        self.taken[names["X-Mailwake-Copy"]] += 1
-        for recipient in envelope.rcpt_tos:
-            self.subjects[names["Subject"], recipient] += 1
-        return "250 2.0.0 Taken"
-
-
-@contextmanager
-def _upstream() -> Iterator[tuple[_Upstream, int]]:
-    """Run a real SMTP server on a loop of its own: aiosmtpd's Controller cannot be given a bound socket."""
-    handler = _Upstream()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def session() -> SMTP:
-        return SMTP(handler, hostname="mx.client.example", loop=loop)
-
-    async def serve() -> asyncio.Server:
-        return await loop.create_server(session, sock=listening)
-
-    async def end(server: asyncio.Server) -> None:
-        server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-
-    server = asyncio.run_coroutine_threadsafe(serve(), loop).result(10)
-    try:
-        yield handler, listening.getsockname()[1]
-    finally:
-        asyncio.run_coroutine_threadsafe(end(server), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def send_until_accepted(
@@ -103,8 +51,8 @@ def test_no_accepted_message_is_lost_and_each_outcome_has_one_event(
     waiting = [f"message {number}" for number in range(messages)]
 
     with (
-        _upstream() as (upstream, port),
-        Service(installed_mailwake, tmp_path, upstream=f"smtp://127.0.0.1:{port}") as service,
+        counting_upstream() as upstream,
+        Service(installed_mailwake, tmp_path, upstream=f"smtp://127.0.0.1:{upstream.port}") as service,
     ):
 
         def work() -> None:
@@ -158,7 +106,7 @@ def test_no_accepted_message_is_lost_and_each_outcome_has_one_event(
     assert set(sends.values()) == {1}
 
 
-def _settled(events: Events, upstream: _Upstream, accepted: list[str]) -> bool:
+def _settled(events: Events, upstream: Upstream, accepted: list[str]) -> bool:
     """Tell whether every copy that the upstream took has its Delivery, and every accepted message arrived."""
     arrived = all(upstream.subjects[subject, rcpt] for subject in accepted for rcpt in RECIPIENTS)
     return arrived and len(by_type(events, "Delivery")) >= len(upstream.taken)
