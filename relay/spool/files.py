@@ -50,6 +50,7 @@ _BATCH: Final = 100
 _MODE: Final = 0o600
 _LARGE_BYTES: Final = 1 << 20  # more than this is counted: most mail is smaller
 _UNBOUNDED_BYTES: Final = 1 << 62
+_UNCOUNTED_FILES: Final = 1 << 62
 _T = TypeVar("_T")
 
 
@@ -186,6 +187,11 @@ class Spool:
         """Free space of the file system for users like us. Raises OSError."""
         status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize
+
+    def free_files(self) -> int:
+        """How many more files the file system takes from users like us; some count none. Raises OSError."""
+        status = os.statvfs(self.directory)
+        return status.f_favail if status.f_files else _UNCOUNTED_FILES
 
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         try:
