@@ -115,6 +115,12 @@ class Service:
             if name == "relay":
                 self.smtp_ports = {address.startswith("smtps://"): int(address.rpartition(":")[2]) for address in bound}
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL, and wait until the process is gone."""
         self._end(signal.SIGKILL)
