@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from socket import socket
 from typing import Final
 
@@ -38,12 +39,13 @@ from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
-from relay.spool.errors import SpoolVersionError
+from relay.spool.errors import SpoolRestoredError, SpoolVersionError
 from relay.spool.files import Spool
 from relay.spool.lane import UpstreamLimits
 from relay.spool.reporter import ReportOptions
 from relay.spool.runner import Runner, RunnerOptions
 from relay.spool.space import SpaceGate, SpoolOptions
+from relay.spool.stamp import Stamp, twin_of
 from relay.verification.sampling import Sampler
 from tracker.app import now
 from tracker.contract.credentials import Credential, CredentialBook, Permission
@@ -75,7 +77,7 @@ class Relay:
         adopted = slots.adopt("spool.directory", config.spool.directory, "q")
         in_flight_bytes = config.relay.memory_in_flight
         loads = ByteBudget(in_flight_bytes // 2)
-        self._spools = [_open_spool(slot, loads) for slot in (own_slot, *adopted)]
+        self._spools = [_open_spool(slot, loads, config.journal.directory) for slot in (own_slot, *adopted)]
         self._gate = SpaceGate(
             self._spools,
             SpoolOptions(
@@ -302,10 +304,12 @@ def listener_options(config: Config) -> ListenerOptions:
     )
 
 
-def _open_spool(slot: Slot, loads: ByteBudget) -> Spool:
-    spool = Spool(slot.directory, loads)
+def _open_spool(slot: Slot, loads: ByteBudget, journal: Path) -> Spool:
+    spool = Spool(slot.directory, loads, Stamp(slot.directory, twin_of(journal, slot.number)))
     try:
         spool.open()
+    except SpoolRestoredError as error:
+        raise ConfigError(None, [Problem(key="spool.directory", wrong=str(error), remedy=error.remedy)]) from error
     except (SpoolVersionError, OSError) as error:
         wrong = f"{slot.directory} cannot be used: {error}"
         remedy = "start the version that wrote it, or mend the folder"

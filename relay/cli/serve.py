@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ import click
 from relay.cli.options import config_option, load
 
 if TYPE_CHECKING:
+    from relay.appconfig import Config
     from tracker.runtime.control import Status
 
 PARTS: Final = ("relay", "tracker", "console")
@@ -22,17 +24,30 @@ _SCHEMES: Final = {"relay": "smtp://{}", "metrics": "http://{}/metrics"}
 @config_option
 @click.option("--only", "parts", multiple=True, type=click.Choice(PARTS), help="Run only this part; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once everything listens.")
-def serve(*, config_path: Path | None, parts: tuple[str, ...], as_json: bool) -> None:
+@click.option("--force", is_flag=True, help="Send what lies in the spool even if it is an older copy, from a backup.")
+def serve(*, config_path: Path | None, parts: tuple[str, ...], as_json: bool, force: bool) -> None:
     """Run relay, tracking host and console.
 
     SIGTERM or Ctrl-C finishes what is on its way and ends it; a second signal ends it at once.
     """
     config = load(config_path)  # before the rest is loaded: a wrong file is said at once
+    if force:
+        _accept_spools(config)
     from relay import app
 
     chosen = parts or PARTS
     ready = _as_json if as_json else _as_text(config.source.path)
     raise SystemExit(app.run(config, chosen, ready))
+
+
+def _accept_spools(config: "Config") -> None:
+    """Let the relay start with a spool that it would refuse, this once."""
+    from relay.spool import stamp
+    from relay.spool.errors import SpoolError
+
+    with suppress(OSError, SpoolError):  # the start says what is wrong with a folder or a file
+        for slot, messages in stamp.accept_all(config.spool.directory, config.journal.directory):
+            click.echo(f"mailwake: {slot} is used as it is, with {messages} message(s)", err=True)
 
 
 def addresses(status: "Status") -> list[str]:
