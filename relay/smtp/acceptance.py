@@ -9,10 +9,8 @@ fault, so it is 451. The wire learns a reference only (the library would say 500
 """
 
 import asyncio
-import errno
 import secrets
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
@@ -22,8 +20,7 @@ from relay.core.submission import Submission
 from relay.smtp.incoming import Incoming
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept
-
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+from tracker.runtime.durable import NO_ROOM
 
 log = structlog.get_logger()
 
@@ -65,7 +62,7 @@ class Acceptances:
             log.error(  # noqa: TRY400 - a disk is no fault of ours, and a full one would fill the log with tracebacks
                 "message_not_written", reference=reference, error=error.strerror
             )
-            return replies.SPOOL_FULL if error.errno in _NO_ROOM else replies.local_error(reference)
+            return replies.SPOOL_FULL if error.errno in NO_ROOM else replies.local_error(reference)
         except Exception:  # whatever it is, it is ours: the client keeps the message and tries again
             reference = secrets.token_hex(4)
             log.exception("acceptance_failed", reference=reference)

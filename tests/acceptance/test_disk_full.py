@@ -70,13 +70,12 @@ def test_a_full_disk_refuses_for_now_and_loses_and_repeats_nothing(
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("on_it", ["var/spool", "var"], ids=["spool", "spool, journal and storage"])
-def test_a_disk_without_inodes_is_a_full_disk(installed_mailwake: Path, tmp_path: Path, on_it: str) -> None:
-    """As above; bytes are free all the time."""
+def test_a_disk_without_inodes_is_a_full_disk(installed_mailwake: Path, tmp_path: Path) -> None:
+    """As above, with all that is written on it; bytes are free all the time."""
     replies = Replies()
     with (
         counting_upstream(is_open=False) as upstream,
-        small_disk(tmp_path / on_it, "size=24m,nr_inodes=180") as disk,
+        small_disk(tmp_path / "var", "size=24m,nr_inodes=180") as disk,
         _service(installed_mailwake, tmp_path, upstream) as service,
     ):
         clients = Clients(service, replies, SMALL)
@@ -108,6 +107,30 @@ def test_a_disk_without_inodes_is_a_full_disk(installed_mailwake: Path, tmp_path
         wait_until(lambda: names_in(slot / "q"), set().__eq__, 60, service.log)
         assert service.stop() == 0
     _assert_told(service.log())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("on_it", ["var/spool", "var"], ids=["spool", "spool, journal and storage"])
+def test_a_relay_starts_on_a_full_disk_and_delivers(installed_mailwake: Path, tmp_path: Path, on_it: str) -> None:
+    """Else a restart would make a full disk an outage: what waits leaves, and is told when there is room."""
+    replies = Replies()
+    with (
+        counting_upstream(is_up=False) as upstream,
+        small_disk(tmp_path / on_it, "size=8m") as disk,
+        _service(installed_mailwake, tmp_path, upstream) as service,
+    ):
+        Clients(service, replies, SIZES).send_until_refused(2)
+        filler = Filler(disk)
+        filler.fill()
+        assert service.stop() == 0
+        upstream.listen()
+        service.start()
+        wait_until(lambda: len(upstream.taken), len(replies.accepted).__eq__, 60, service.log)
+        filler.leave()
+        assert_each_once(service, upstream, replies)
+        wait_until(lambda: readiness(service), (200, "ready").__eq__, 60, service.log)
+        assert service.stop() == 0
+    assert service.log().count('"event": "spool_stamp_not_written"') >= 1
 
 
 def _assert_told(log: str) -> None:

@@ -6,6 +6,7 @@ a new one. A flush that is tried again may report success for data that is gone.
 Limits: where there is no `fdatasync` (macOS), it is `fsync`, which there does not flush the drive's own cache.
 """
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Final
 
 flush_data: Final = getattr(os, "fdatasync", os.fsync)
 """Make the data of a descriptor durable, and of its metadata what is needed to read them. OSError: they are not."""
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The numbers of an OSError that says that the disk is full, for all or for us: it may have room later."""
 
 _DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
