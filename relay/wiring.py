@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from socket import socket
 from typing import Final
 
@@ -35,10 +36,11 @@ from relay.smtp.tls import EXPIRY, ServerTls, TlsError
 from relay.smtp.upstreams import Upstream
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
-from relay.spool.errors import SpoolVersionError
+from relay.spool.errors import SpoolRestoredError, SpoolVersionError
 from relay.spool.files import QUEUE, Spool
 from relay.spool.runner import Runner
 from relay.spool.space import SpaceGate
+from relay.spool.stamp import Stamp, twin_of
 from relay.verification.sampling import Sampler
 from tracker.app import now
 from tracker.contract.credentials import Credential
@@ -90,7 +92,7 @@ class Relay:
         in_flight_bytes = config.relay.memory_in_flight // share.count
         self._loads = ByteBudget(in_flight_bytes // 2)
         adopted = slots.adopt(_SPOOL, config.spool.directory, QUEUE) if seat.is_alone else []
-        self._spools = [open_spool(slot, self._loads) for slot in (own_slot, *adopted)]
+        self._spools = [open_spool(slot, self._loads, config.journal.directory) for slot in (own_slot, *adopted)]
         self._gate = SpaceGate(self._spools, roomoptions.space_options(config), seat.counts)
         self._upstreams = {name: self._make_upstream(config, name) for name in config.upstreams}
         self._rules = _rules(config, settings)
@@ -259,7 +261,7 @@ class Relay:
 
     async def _adopt(self, slot: Slot) -> bool:
         try:
-            spool = await asyncio.to_thread(open_spool, slot, self._loads)
+            spool = await asyncio.to_thread(open_spool, slot, self._loads, self._config.journal.directory)
         except ConfigError as error:
             slot.close()
             _log.error("slot_not_adopted", slot=slot.number, error=str(error))
@@ -315,11 +317,13 @@ class Relay:
         return await self._upstreams[upstream].send(transaction)
 
 
-def open_spool(slot: Slot, loads: ByteBudget) -> Spool:
+def open_spool(slot: Slot, loads: ByteBudget, journal: Path) -> Spool:
     """Open the spool of a slot that is ours. ConfigError: a file of it, or its folder, cannot be used."""
-    spool = Spool(slot.directory, loads)
+    spool = Spool(slot.directory, loads, Stamp(slot.directory, twin_of(journal, slot.number)))
     try:
         spool.open()
+    except SpoolRestoredError as error:
+        raise ConfigError(None, [Problem(key=_SPOOL, wrong=str(error), remedy=error.remedy)]) from error
     except (SpoolVersionError, OSError) as error:
         wrong = f"{slot.directory} cannot be used: {error}"
         remedy = "start the version that wrote it, or mend the folder"

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -30,13 +31,16 @@ _SCHEMES: Final = {"relay": "smtp://{}", "metrics": "http://{}/metrics"}
     help="Run N processes, and replace those that die; about one for each processor.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once everything listens.")
-def serve(*, config_path: Path | None, parts: tuple[str, ...], workers: int | None, as_json: bool) -> None:
+@click.option("--force", is_flag=True, help="Send what lies in the spool even if it is an older copy, from a backup.")
+def serve(*, config_path: Path | None, parts: tuple[str, ...], workers: int | None, as_json: bool, force: bool) -> None:
     """Run relay, tracking host and console.
 
     SIGTERM or Ctrl-C finishes what is on its way and ends it; a second signal ends it at once. SIGHUP has the
     configuration read again. Sockets of systemd (LISTEN_FDS) are used where they fit.
     """
     config = load(config_path)  # before the rest is loaded: a wrong file is said at once
+    if force:
+        _accept_spools(config)
     chosen = parts or PARTS
     ready = _as_json if as_json else _as_text(config.source.path)
     if workers is None:
@@ -62,6 +66,16 @@ def _serve_with(config: "Config", parts: tuple[str, ...], workers: int, ready: "
     with sharedmetrics.removed(metrics):
         code = node.run(config, parts, workers, ready)
     raise SystemExit(code)
+
+
+def _accept_spools(config: "Config") -> None:
+    """Let the relay start with a spool that it would refuse, this once."""
+    from relay.spool import stamp
+    from relay.spool.errors import SpoolError
+
+    with suppress(OSError, SpoolError):  # the start says what is wrong with a folder or a file
+        for slot, messages in stamp.accept_all(config.spool.directory, config.journal.directory):
+            click.echo(f"mailwake: {slot} is used as it is, with {messages} message(s)", err=True)
 
 
 def addresses(status: "Status") -> list[str]:

@@ -33,6 +33,7 @@ from relay.spool import layout, metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.layout import Header, Row
+from relay.spool.stamp import QUEUE, Stamp
 from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
 from tracker.runtime.budget import ByteBudget
@@ -41,7 +42,6 @@ from tracker.runtime.durable import flush_data, flush_folder, make_folder, write
 __all__ = ["QUEUE", "Spool", "SpoolEntry", "Spooled", "Stored", "load_envelope", "opened", "read_whole"]
 
 TMP: Final = "tmp"
-QUEUE: Final = "q"
 QUARANTINE: Final = "quarantine"
 
 _LOG: Final = structlog.get_logger()
@@ -50,6 +50,7 @@ _BATCH: Final = 100
 _MODE: Final = 0o600
 _LARGE_BYTES: Final = 1 << 20  # more than this is counted: most mail is smaller
 _UNBOUNDED_BYTES: Final = 1 << 62
+_UNCOUNTED_FILES: Final = 1 << 62
 _T = TypeVar("_T")
 
 
@@ -73,14 +74,19 @@ class Spooled:
 class Spool:
     """One slot's spool. Use: `open` before anything is put, `scan` once, `close` at the end."""
 
-    def __init__(self, directory: Path, loads: ByteBudget | None = None) -> None:
-        """Take the slot's folder, `spool/00`; nothing is touched before `open`. `loads`: memory for large messages."""
+    def __init__(self, directory: Path, loads: ByteBudget | None = None, stamp: Stamp | None = None) -> None:
+        """Take the slot's folder, `spool/00`; nothing is touched before `open`. `loads`: memory for large messages.
+
+        `stamp` tells whether the spool is an older copy; without one, any is used.
+        """
         self.directory = directory
+        self._stamp = stamp
         self._loads = loads or ByteBudget(_UNBOUNDED_BYTES)
         self._tmp, self._queue, self._quarantine = (directory / name for name in (TMP, QUEUE, QUARANTINE))
         self._headers: dict[MessageId, Header] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
         self._sync = _FolderSync(self._queue, self._threads)
+        self._advancing: asyncio.TimerHandle | None = None
         self._found: list[str] = []
         self._usage_bytes = 0
 
@@ -92,13 +98,16 @@ class Spool:
     def open(self) -> None:
         """Make the folders, empty `tmp/` (what is in there, nobody was told 250 for), list `q/`.
 
-        Raises SpoolVersionError at a file of a later version, with nothing in `q/` touched; OSError: not writable.
+        Raises, with nothing in `q/` touched, SpoolVersionError at a file of a later version and SpoolRestoredError;
+        OSError: not writable.
         """
         for folder in (self._tmp, self._queue, self._quarantine):
             make_folder(folder)
         self._found = sorted(path.name for path in self._queue.iterdir())
         for name in self._found:
             _refuse_later_version(self._queue / name)
+        if self._stamp is not None:
+            self._stamp.check(len(self._found))
         for path in self._tmp.iterdir():
             try:
                 path.unlink()
@@ -106,10 +115,16 @@ class Spool:
                 self._move_to_quarantine(path, error.strerror or "")
         for folder in (self._queue, self.directory):
             flush_folder(folder)
+        if self._stamp is not None:
+            self._stamp.advance()
 
     def close(self) -> None:
         """Wait for running I/O and end the threads."""
+        if self._advancing is not None:
+            self._advancing.cancel()
         self._threads.shutdown(wait=True)
+        if self._stamp is not None:
+            self._stamp.advance()
         for message in list(self._headers):
             self._forget(message)
 
@@ -171,6 +186,8 @@ class Spool:
         Each call has a descriptor of its own, so a mark may be repeated after an error: it is written again, too.
         """
         await self._in_thread(self._mark, message, rows, durable)
+        if durable and self._stamp is not None and self._advancing is None:
+            self._advancing = asyncio.get_running_loop().call_later(self._stamp.wait_s(), self._advance)
 
     async def remove(self, message: MessageId) -> None:
         """Remove the file of a message that is finished. Raises OSError.
@@ -194,12 +211,22 @@ class Spool:
         status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize
 
+    def free_files(self) -> int:
+        """How many more files the file system takes from users like us; some count none. Raises OSError."""
+        status = os.statvfs(self.directory)
+        return status.f_favail if status.f_files else _UNCOUNTED_FILES
+
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
         except OSError:
             metrics.DISK_ERRORS.inc()
             raise
+
+    def _advance(self) -> None:
+        self._advancing = None
+        if self._stamp is not None:
+            self._threads.submit(self._stamp.advance)  # nobody waits for it
 
     def _path(self, message: MessageId) -> Path:
         return self._queue / str(message)

@@ -2,7 +2,8 @@
 
 The spool is that of all processes of the node, each of which says what its own slots hold.
 It closes at `high_water_bytes`, or when less than `min_free_bytes` or 1.5 times the largest message is free (Postfix's
-rule: a message is in flight while the next is asked about), and opens again at 80 % of it, so that it does not flap.
+rule: a message is in flight while the next is asked about), or when the file system takes hardly another file. It opens
+again at 80 % of it, so that it does not flap.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tracker.runtime.seat import Column, Counts
 _LOG: Final = structlog.get_logger()
 _RESUME: Final = 0.8
 _MESSAGES_IN_FLIGHT: Final = 1.5
+_MIN_FREE_FILES: Final = 100  # one for each message in flight, and the journal and the storage make files, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +47,18 @@ class SpaceGate:
 
     def admits(self) -> bool:
         """True where a message may come in. A file system that cannot be asked admits nothing."""
-        options = self.options
-        high_water = float(options.high_water_bytes)
-        min_free = float(max(options.min_free_bytes, int(options.max_message_bytes * _MESSAGES_IN_FLIGHT)))
-        if not self._open:
-            high_water, min_free = high_water * _RESUME, min_free / _RESUME
+        options, factor = self.options, 1.0 if self._open else _RESUME
+        min_free_bytes = max(options.min_free_bytes, int(options.max_message_bytes * _MESSAGES_IN_FLIGHT))
         usage = self.publish()
         try:
-            free = self._spools[0].free_bytes()
+            free_bytes, free_files = self._spools[0].free_bytes(), self._spools[0].free_files()
         except OSError:
-            free = 0
-        admits = usage < high_water and free >= min_free
-        if admits != self._open:
-            self._open = admits
-            log = _LOG.info if admits else _LOG.error
-            log("spool_opened" if admits else "spool_closed", usage_bytes=usage, free_bytes=free)
+            free_bytes = free_files = 0
+        has_room = free_bytes >= min_free_bytes / factor and free_files >= _MIN_FREE_FILES / factor
+        admits = usage < options.high_water_bytes * factor and has_room
+        if admits and not self._open:
+            _LOG.info("spool_opened", usage_bytes=usage, free_bytes=free_bytes, free_files=free_files)
+        elif self._open and not admits:
+            _LOG.error("spool_closed", usage_bytes=usage, free_bytes=free_bytes, free_files=free_files)
+        self._open = admits
         return admits

@@ -108,9 +108,9 @@ class Service:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start and wait for the one line with the bound addresses."""
-        self.launch()
+        self.launch(*options)
         assert self._process is not None
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], START_LIMIT_S)
@@ -122,17 +122,23 @@ class Service:
             if name == "relay":
                 self.smtp_ports = {address.startswith("smtps://"): int(address.rpartition(":")[2]) for address in bound}
 
-    def launch(self) -> None:
+    def launch(self, *options: str) -> None:
         """Start the process, and wait for nothing."""
         with (self.folder / "log.jsonl").open("a") as log:
             self._process = subprocess.Popen(
-                [*self._under, self.command, "serve", "--config", str(self.config), "--json"],
+                [*self._under, self.command, "serve", "--config", str(self.config), "--json", *options],
                 cwd=self.folder,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=self._environment,
             )
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL, and wait until the process is gone: by this, and by nothing before."""
@@ -158,7 +164,7 @@ class Service:
         return done.stdout
 
     def ask(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command with this configuration and return what came of it."""
+        """Run a command with this configuration, whatever comes of it."""
         return subprocess.run(
             [self.command, *arguments, "--config", str(self.config)],
             cwd=self.folder,

@@ -266,6 +266,32 @@ async def test_the_gate_wants_room_for_one_and_a_half_of_the_largest_message(
     assert not SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=100)).admits()
 
 
+async def test_the_gate_closes_while_hardly_another_file_can_be_made(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without inodes has bytes enough, and takes no message."""
+    files = 100
+    monkeypatch.setattr(spool, "free_files", lambda: files)
+    gate = SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=1))
+
+    assert gate.admits()
+    files = 99
+    assert not gate.admits()
+    files = 124
+    assert not gate.admits()
+    files = 125
+    assert gate.admits()
+
+
+async def test_a_file_system_that_counts_no_files_takes_any(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Btrfs and the like make inodes as they need them, and say that they have 0 of 0."""
+    status = list(os.statvfs(spool.directory))
+    status[5:8] = [0, 0, 0]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(status))
+
+    assert SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=1)).admits()
+
+
 _CHILD = """
 import asyncio, sys
 from pathlib import Path

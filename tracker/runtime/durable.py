@@ -6,6 +6,7 @@ a new one. A flush that is tried again may report success for data that is gone.
 Limits: where there is no `fdatasync` (macOS), it is `fsync`, which there does not flush the drive's own cache.
 """
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,11 @@ from typing import Final
 flush_data: Final = getattr(os, "fdatasync", os.fsync)
 """Make the data of a descriptor durable, and of its metadata what is needed to read them. OSError: they are not."""
 
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""The numbers of an OSError that says that the disk is full, for all or for us: it may have room later."""
+
+_DRAFT: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+
 
 def write_whole(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
     """Write every byte of the pieces: `os.write` may write fewer. OSError: some may be written."""
@@ -21,6 +27,26 @@ def write_whole(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
         rest = memoryview(piece)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
+
+
+def replace_file(path: Path, raw: bytes) -> None:
+    """Write a file of mode 0600 that is there whole, as it was or as it is now, whatever happens.
+
+    OSError: it is as it was, or as it is now but not for certain.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        descriptor = os.open(draft, _DRAFT, 0o600)
+        try:
+            write_whole(descriptor, [raw])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        draft.rename(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
 
 
 def flush_folder(directory: Path) -> None:
