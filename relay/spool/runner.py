@@ -249,25 +249,7 @@ class Runner:
     async def _attempt(self, lane: Lane, job: Job, *, probe: bool) -> None:
         message = job.message
         try:
-            async with message.opened() as spooled:
-                sender = spooled.entry.reverse_path
-                await inflight.begin(job, lane.name, self._clock)
-                work = self._carry_out(lane, job, spooled)
-                attempts = await inflight.watched(job, work, self._suspects, self._clock)
-            now_s = self._now_s()
-            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=now_s, probe=probe)
-            if undecided:
-                lane.circuit.ended(probe=probe)
-                probe = False
-                attempts = await self._decided(lane, attempts)
-            await self._recorder.record(lane, job, attempts)
-        except SpoolDamagedError as error:
-            with suppress(FileNotFoundError):
-                await message.spool.quarantine(message.id, str(error))
-            self._forget(message)
-        except FileNotFoundError:
-            _LOG.error("spool_file_vanished", message_ref=str(message.id))
-            self._forget(message)
+            await self._tried(lane, job, probe=probe)
         except Exception:  # noqa: BLE001 - a worker's iteration
             # The disk did not let us begin, or a fault of ours: what is not finished is tried again, and nothing else
             # stops.
@@ -277,10 +259,40 @@ class Runner:
             now_s = self._now_s()
             self._lanes.push(message, tuple(open_rows), due_s=now_s + _AGAIN_AFTER_ERROR_S, now_s=now_s)
         finally:
-            lane.circuit.ended(probe=probe)
             lane.running -= 1
             message.busy -= set(job.indexes)
             lane.wake.set()
+
+    async def _tried(self, lane: Lane, job: Job, *, probe: bool) -> None:
+        message = job.message
+        try:
+            async with message.opened() as spooled:
+                sender = spooled.entry.reverse_path
+                await inflight.begin(job, lane.name, self._clock)
+                work = self._carry_out(lane, job, spooled)
+                attempts = await inflight.watched(job, work, self._suspects, self._clock)
+            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=self._now_s(), probe=probe)
+        except SpoolDamagedError as error:
+            with suppress(FileNotFoundError):
+                await message.spool.quarantine(message.id, str(error))
+            self._lose(message)
+            return
+        except FileNotFoundError:
+            if message.id in self._messages:
+                _LOG.error("spool_file_vanished", message_ref=str(message.id))
+            self._lose(message)
+            return
+        finally:
+            lane.circuit.ended(probe=probe)
+        if undecided:
+            attempts = await self._decided(lane, attempts)
+        await self._recorder.record(lane, job, attempts)
+
+    def _lose(self, message: QueuedMessage) -> None:
+        """Drop a message whose file is gone, with all that is queued of it."""
+        for lane in self._lanes.of([message]):
+            lane.withdraw({message})
+        self._forget(message)
 
     async def _decided(self, lane: Lane, attempts: list[Attempt]) -> list[Attempt]:
         """Wait until it is known what a refused sender means; meanwhile others may have the connection."""
