@@ -129,3 +129,16 @@ async def test_an_attempt_that_ends_clears_its_copy(world: World) -> None:
         await world.until_rows(entry, State.WAITING)
 
     assert world.rows(entry)[0].crashes == 0
+
+
+async def test_a_stop_sets_the_count_of_crashes_back(world: World) -> None:
+    """It ended in order, whatever was cut."""
+    entry = fresh(1)
+    await world.leave(entry, in_flight(0))
+    world.gate.clear()
+    async with world.running() as runner:
+        await world.until(lambda: len(world.sent) == 1)
+        assert world.rows(entry)[0].crashes == 1
+        await runner.drain(0)
+
+    assert (world.rows(entry)[0].state, world.rows(entry)[0].crashes) == (State.WAITING, 0)
