@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from relay.core import dsn
@@ -137,11 +138,13 @@ async def test_what_does_not_end_in_time_is_cut_and_waits_on_disk(world: World) 
     """A container engine kills after ten seconds; the copy is sent again, at worst twice. Our own cut is no crash."""
     world.gate.clear()
     entry = fresh(1)
+    before = REGISTRY.get_sample_value("mailwake_duplicate_risk_total") or 0
     async with world.running() as runner:
         await world.accept(runner, entry)
         await world.until(lambda: len(world.sent) == 1)
         await runner.drain(0)
 
+    assert REGISTRY.get_sample_value("mailwake_duplicate_risk_total") == before + 1
     (row,) = world.rows(entry)
     assert (row.state, row.attempts, row.crashes) == (State.WAITING, 1, 0)
 
