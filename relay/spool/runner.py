@@ -51,7 +51,7 @@ from relay.spool.reporter import Reporter
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import Order
+from relay.spool.transitions import SUSPECT_AFTER, Order
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
@@ -112,7 +112,14 @@ class Runner:
         self._recorder = Recorder(
             options, marks=self._marks, lanes=self._lanes, teller=self._teller, clock=clock, fraction=self._fraction
         )
-        self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
+        self._desk = Desk(
+            self._messages,
+            lanes=self._lanes,
+            suspects=self._suspects,
+            queue_due=self._queue_due,
+            teller=self._teller,
+            clock=clock,
+        )
         self._is_taken_up = False
 
     @property
@@ -199,13 +206,20 @@ class Runner:
         self._messages[message.id] = message
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lanes.choose(message, now_s, now_s)
-        message.busy |= set(resumed.suspects)
-        for job in lane.jobs(message, tuple(resumed.suspects)):
-            self._suspects.add(lane, job)
-        self._lanes.push(message, tuple(resumed.cut), due_s=now_s, now_s=now_s)
+        self._queue_due(message, (*resumed.suspects, *resumed.cut), now_s)
         for wait_s, indexes in resumed.due.items():
             self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
+
+    def _queue_due(self, message: QueuedMessage, indexes: Sequence[int], now_s: float) -> None:
+        """Queue rows that are due now, suspects apart from the others."""
+        suspects = tuple(index for index in indexes if message.rows[index].crashes >= SUSPECT_AFTER)
+        if suspects:
+            lane = self._lanes.choose(message, now_s, now_s)
+            message.busy |= set(suspects)
+            for job in lane.jobs(message, suspects):
+                self._suspects.add(lane, job)
+        others = tuple(index for index in indexes if index not in suspects)
+        self._lanes.push(message, others, due_s=now_s, now_s=now_s)
 
     # --- choosing -----------------------------------------------------------------------------------------
 
