@@ -19,7 +19,8 @@ from tests.unit.spooling import make_entry
 from tracker.contract import events
 from tracker.contract.ids import MessageId
 
-PUT_OFF = Row(attempts=1, code=451, text="4.3.0 later", next_ms=int(time.time() * 1000) + 50_000)
+PUT_OFF = Row(attempts=1, code=451, text="4.3.0 later", next_ms=int(time.time() * 1000) + 86_400_000)
+"""It waits for its whole step, however long ago this file was read."""
 
 
 @pytest.fixture
