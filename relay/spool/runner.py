@@ -42,7 +42,7 @@ from relay.spool.reporter import Reporter
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import Order
+from relay.spool.transitions import SUSPECT_AFTER, Order
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
 
@@ -95,7 +95,14 @@ class Runner:
         self._recorder = Recorder(
             options, marks=self._marks, lanes=self._lanes, teller=self._teller, clock=clock, fraction=self._fraction
         )
-        self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
+        self._desk = Desk(
+            self._messages,
+            lanes=self._lanes,
+            suspects=self._suspects,
+            queue_due=self._queue_due,
+            teller=self._teller,
+            clock=clock,
+        )
         self._is_taken_up = False
 
     @property
@@ -200,13 +207,20 @@ class Runner:
             self._reporter.found(message.id)
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lanes.choose(message, now_s, now_s)
-        message.busy |= set(resumed.suspects)
-        for job in lane.jobs(message, tuple(resumed.suspects)):
-            self._suspects.add(lane, job)
-        self._lanes.push(message, tuple(resumed.cut), due_s=now_s, now_s=now_s)
+        self._queue_due(message, (*resumed.suspects, *resumed.cut), now_s)
         for wait_s, indexes in resumed.due.items():
             self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
+
+    def _queue_due(self, message: QueuedMessage, indexes: Sequence[int], now_s: float) -> None:
+        """Queue rows that are due now, suspects apart from the others."""
+        suspects = tuple(index for index in indexes if message.rows[index].crashes >= SUSPECT_AFTER)
+        if suspects:
+            lane = self._lanes.choose(message, now_s, now_s)
+            message.busy |= set(suspects)
+            for job in lane.jobs(message, suspects):
+                self._suspects.add(lane, job)
+        others = tuple(index for index in indexes if index not in suspects)
+        self._lanes.push(message, others, due_s=now_s, now_s=now_s)
 
     # --- choosing -----------------------------------------------------------------------------------------
 
@@ -250,25 +264,7 @@ class Runner:
     async def _attempt(self, lane: Lane, job: Job, *, probe: bool) -> None:
         message = job.message
         try:
-            async with message.opened() as spooled:
-                sender = spooled.entry.reverse_path
-                await inflight.begin(job, lane.name, self._clock)
-                work = self._carrier.carry_out(lane, job, spooled)
-                attempts = await inflight.watched(job, work, self._suspects, self._clock)
-            now_s = self._now_s()
-            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=now_s, probe=probe)
-            if undecided:
-                lane.circuit.ended(probe=probe)
-                probe = False
-                attempts = await self._decided(lane, attempts)
-            await self._recorder.record(lane, job, attempts)
-        except SpoolDamagedError as error:
-            with suppress(FileNotFoundError):
-                await message.spool.quarantine(message.id, str(error))
-            self._forget(message)
-        except FileNotFoundError:
-            _LOG.error("spool_file_vanished", message_ref=str(message.id))
-            self._forget(message)
+            await self._tried(lane, job, probe=probe)
         except Exception:  # noqa: BLE001 - a worker's iteration
             # The disk did not let us begin, or a fault of ours: what is not finished is tried again, and nothing else
             # stops.
@@ -278,10 +274,40 @@ class Runner:
             now_s = self._now_s()
             self._lanes.push(message, tuple(open_rows), due_s=now_s + _AGAIN_AFTER_ERROR_S, now_s=now_s)
         finally:
-            lane.circuit.ended(probe=probe)
             lane.running -= 1
             message.busy -= set(job.indexes)
             lane.wake.set()
+
+    async def _tried(self, lane: Lane, job: Job, *, probe: bool) -> None:
+        message = job.message
+        try:
+            async with message.opened() as spooled:
+                sender = spooled.entry.reverse_path
+                await inflight.begin(job, lane.name, self._clock)
+                work = self._carrier.carry_out(lane, job, spooled)
+                attempts = await inflight.watched(job, work, self._suspects, self._clock)
+            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=self._now_s(), probe=probe)
+        except SpoolDamagedError as error:
+            with suppress(FileNotFoundError):
+                await message.spool.quarantine(message.id, str(error))
+            self._lose(message)
+            return
+        except FileNotFoundError:
+            if message.id in self._messages:
+                _LOG.error("spool_file_vanished", message_ref=str(message.id))
+            self._lose(message)
+            return
+        finally:
+            lane.circuit.ended(probe=probe)
+        if undecided:
+            attempts = await self._decided(lane, attempts)
+        await self._recorder.record(lane, job, attempts)
+
+    def _lose(self, message: QueuedMessage) -> None:
+        """Drop a message whose file is gone, with all that is queued of it."""
+        for lane in self._lanes.of([message]):
+            lane.withdraw({message})
+        self._forget(message)
 
     async def _decided(self, lane: Lane, attempts: list[Attempt]) -> list[Attempt]:
         """Wait until it is known what a refused sender means; meanwhile others may have the connection."""

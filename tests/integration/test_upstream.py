@@ -134,9 +134,10 @@ async def test_garbage_counts_as_4xx_and_ends_the_connection(phase: str, garbage
     assert not server.messages
 
 
-async def test_garbage_after_the_dot_is_unknown() -> None:
+@pytest.mark.parametrize("garbage", ["ok, got it", "999 what", "125 go on"])
+async def test_garbage_after_the_dot_is_unknown(garbage: str) -> None:
     """The upstream may have it: a retry is a risk that is counted."""
-    async with Script(replies={"dot": "ok, got it"}) as server:
+    async with Script(replies={"dot": garbage}) as server:
         attempts = await send(server, transaction())
 
     assert isinstance(attempts[0], Unknown)

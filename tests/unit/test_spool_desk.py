@@ -19,10 +19,8 @@ from tests.unit.spooling import make_entry
 from tracker.contract import events
 from tracker.contract.ids import MessageId
 
-
-def put_off() -> Row:
-    """Return a row that is due in most of a minute from now."""
-    return Row(attempts=1, code=451, text="4.3.0 later", next_ms=int(time.time() * 1000) + 50_000)
+PUT_OFF = Row(attempts=1, code=451, text="4.3.0 later", next_ms=int(time.time() * 1000) + 86_400_000)
+"""It waits for its whole step, however long ago this file was read."""
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def world(tmp_path: Path) -> World:
 async def test_flushed_mail_goes_at_once(world: World) -> None:
     """It would have waited most of a minute."""
     entry = fresh(1)
-    await world.leave(entry, put_off())
+    await world.leave(entry, PUT_OFF)
     async with world.running() as runner:
         obeyed = await world.obeyed(runner, Order.FLUSH, entry)
         await world.until_empty()
@@ -60,7 +58,7 @@ async def test_a_flush_has_a_troubled_upstream_probed_at_once(world: World) -> N
 async def test_held_mail_stays_over_a_restart_until_it_is_released(world: World) -> None:
     """Held on disk, not in memory."""
     entry = fresh(1, "a@x.example", "b@x.example")
-    await world.leave(entry, put_off(), DELIVERED.finished())
+    await world.leave(entry, PUT_OFF, DELIVERED.finished())
     async with world.running() as runner:
         await world.obeyed(runner, Order.HOLD, entry)
         assert [row.state for row in world.rows(entry)] == [State.HELD, State.DELIVERED_TOLD]
@@ -80,7 +78,7 @@ async def test_a_removed_message_ends_in_bounce_events_and_a_report_only_where_i
 ) -> None:
     """Nothing vanishes silently; the one who was delivered to keeps the delivery."""
     entry = fresh(1, "a@x.example", "b@x.example")
-    await world.leave(entry, put_off(), DELIVERED)
+    await world.leave(entry, PUT_OFF, DELIVERED)
     async with world.running() as runner:
         await world.obeyed(runner, order, entry)
         await world.until_empty()
@@ -233,8 +231,8 @@ async def test_foreign_ids_and_mail_that_is_gone_are_left_out(world: World) -> N
 async def test_orders_on_the_files_of_a_free_slot_are_found_by_the_next_process(world: World) -> None:
     """Nobody runs: the rows are changed in place."""
     held, removed, cut = fresh(1), fresh(2), fresh(3)
-    await world.leave(held, put_off())
-    await world.leave(removed, put_off())
+    await world.leave(held, PUT_OFF)
+    await world.leave(removed, PUT_OFF)
     await world.leave(cut, Row(state=State.IN_FLIGHT, attempts=1))
     world.spool.close()
     slot, now_ms = world.spool.directory, int(time.time() * 1000)
@@ -253,7 +251,7 @@ async def test_orders_on_the_files_of_a_free_slot_are_found_by_the_next_process(
 async def test_what_waits_is_listed_from_the_files(world: World) -> None:
     """Filters choose; damaged and foreign files are left out."""
     first, second = fresh(1, "a@x.example", "b@x.example"), fresh(2, reverse_path="news@mail.other.example")
-    await world.leave(first, put_off(), Row(state=State.HELD, text="why"))
+    await world.leave(first, PUT_OFF, Row(state=State.HELD, text="why"))
     await world.leave(second)
     queue = world.spool.directory / "q"
     (queue / "foreign").write_bytes(b"x")

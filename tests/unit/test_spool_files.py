@@ -156,6 +156,17 @@ async def test_a_message_that_rots_is_noticed_before_it_is_sent(spool: Spool) ->
         await spool.read(entry.id)
 
 
+async def test_a_file_that_was_exchanged_is_noticed_before_it_is_sent(spool: Spool) -> None:
+    """Sound in itself, but not what was accepted: its rows would be written into another's bytes."""
+    entry = make_entry(1)
+    await spool.put(entry, MESSAGE)
+    path = spool.directory / "q" / str(entry.id)
+    path.write_bytes(b"".join(layout.pack(entries.encode(entry), MESSAGE + b"more\r\n", 1)[1]))
+
+    with pytest.raises(SpoolDamagedError, match="not the file that was accepted"):
+        await spool.read(entry.id)
+
+
 async def test_a_file_of_a_later_version_stops_the_start_and_is_left_alone(spool: Spool, tmp_path: Path) -> None:
     """An old release must not throw away what a new one accepted."""
     entry = make_entry(1)

@@ -179,6 +179,23 @@ async def test_a_spool_that_is_full_uses_no_share_up(world: World, monkeypatch: 
     assert failures == 0
 
 
+async def test_a_report_leaves_by_the_upstreams_of_its_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in order: the first may be down."""
+    world.answer = lambda transaction: [NO if transaction.reverse_path else OK]
+    real, reports = world.spool.put, []
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        if entry.report:
+            reports.append(entry)
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+    await run(world, fresh(1, fallbacks=("second", "third")))
+
+    (report,) = reports
+    assert (report.upstream, report.fallbacks) == ("default", ("second", "third"))
+
+
 async def test_a_report_that_cannot_be_put_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is freed by what is delivered; and what the journal has is not written there again and again."""
     monkeypatch.setattr("relay.spool.teller._BATCH", 2)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from relay.core import dsn
 from relay.core.attempt import Attempt, Transaction
@@ -172,11 +174,13 @@ async def test_what_does_not_end_in_time_is_cut_and_waits_on_disk(world: World) 
     """A container engine kills after ten seconds; the copy is sent again, at worst twice. Our own cut is no crash."""
     world.gate.clear()
     entry = fresh(1)
+    before = REGISTRY.get_sample_value("mailwake_duplicate_risk_total") or 0
     async with world.running() as runner:
         await world.accept(runner, entry)
         await world.until(lambda: len(world.sent) == 1)
         await runner.drain(0)
 
+    assert REGISTRY.get_sample_value("mailwake_duplicate_risk_total") == before + 1
     (row,) = world.rows(entry)
     assert (row.state, row.attempts, row.crashes) == (State.WAITING, 1, 0)
 
@@ -221,6 +225,39 @@ async def test_a_damaged_message_is_put_aside_and_the_others_go_on(world: World)
 
     assert [transaction.copies[0].message for transaction in world.sent] == [good.id]
     assert len(list((world.spool.directory / "quarantine").iterdir())) == 1
+
+
+async def test_a_damaged_message_of_many_is_dropped_as_a_whole(world: World) -> None:
+    """One line in the log, not one for each recipient."""
+    bad = fresh(1, *(f"{number}@x.example" for number in range(40)))
+    await world.leave(bad)
+    path = world.spool.directory / "q" / str(bad.id)
+    path.write_bytes(path.read_bytes().replace(b"A line.", b"A lime."))
+    with capture_logs() as logs:
+        async with world.running() as runner:
+            await world.until_empty()
+    assert runner.waiting == 0
+
+    assert [line["event"] for line in logs] == ["spool_file_quarantined"]
+
+
+async def test_a_damaged_message_that_cannot_be_put_aside_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may refuse the quarantine as well: the process must live, and deliver what frees the disk."""
+
+    async def quarantine(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    bad, good = fresh(1), fresh(2)
+    await world.leave(bad)
+    path = world.spool.directory / "q" / str(bad.id)
+    path.write_bytes(path.read_bytes().replace(b"A line.", b"A lime."))
+    monkeypatch.setattr(world.spool, "quarantine", quarantine)
+    async with world.running() as runner:
+        await world.accept(runner, good)
+        await world.until_left(bad.id)
+    assert runner.waiting == 1
 
 
 async def test_an_outcome_that_cannot_be_written_is_written_later_and_not_sent_again(
