@@ -43,7 +43,7 @@ class Limits(Section):
         timedelta(minutes=5), description="How long a client that may send is waited for, for one command or reply."
     )
     login_timeout: Duration = Field(
-        timedelta(minutes=1), description="The same for one that may not send yet: it holds a connection for nothing."
+        timedelta(minutes=1), description="How long one that may not send yet has to log in, in all."
     )
     session_timeout: Duration = Field(
         timedelta(hours=1), description="How long a connection lasts in all; a message under way may end."

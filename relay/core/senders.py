@@ -32,7 +32,7 @@ def may_send_from(permission: Permission, reverse_path: ReversePath) -> bool:
 
 def check_header(permission: Permission, header: HeaderBlock) -> Reply | None:
     """Return the reply that refuses a message of a login for its header, or None."""
-    is_straight = header.is_sound and not header.is_cut and header.first == header.start
+    is_straight = header.is_sound and header.first == header.start
     if not is_straight or _HIDDEN_FIELD.search(header.raw, header.start, header.end):
         # Others may go on reading where we end, or begin elsewhere, and find another From there.
         return _refusal("The header is malformed or too long, so its sender cannot be told")

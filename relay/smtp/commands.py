@@ -50,6 +50,15 @@ class Rcpt:
     request: RecipientRequest
 
 
+def split_line(line: str) -> tuple[str, str]:
+    """Split `mail from:<a@b.example> ` into `"MAIL"` and `"from:<a@b.example>"`.
+
+    RFC 5321 §4.1.1: white space before the end of the line is tolerated.
+    """
+    verb, _, argument = line.partition(" ")
+    return verb.upper() if verb.isascii() else verb, argument.strip(" ")
+
+
 def parse_helo(argument: str) -> str | Reply:
     """Return the client's name, safe in a header field; or the reply that refuses it."""
     return argument if _HELO.fullmatch(argument) else replies.bad_helo()

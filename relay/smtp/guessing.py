@@ -14,7 +14,7 @@ from typing import Final
 
 MAX_ADDRESSES: Final = 10_000
 FREE_TRIES: Final = 3  # a typing error costs nothing
-_MAX_DELAY_S: Final = 64.0
+_MAX_DOUBLINGS: Final = 6  # 64 s; peers of allow_networks are never blocked, so they come here again and again
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Guesses:
         if len(self._of_address) > MAX_ADDRESSES:
             self._of_address.popitem(last=False)
         surplus = failures.count - FREE_TRIES
-        return 0.0 if surplus <= 0 else min(2.0 ** (surplus - 1), _MAX_DELAY_S)
+        return 0.0 if surplus <= 0 else 2.0 ** min(surplus - 1, _MAX_DOUBLINGS)
 
     def _current(self, key: str) -> _Failures:
         failures = self._of_address.get(key)

@@ -35,6 +35,7 @@ from relay.smtp import auth, data
 from relay.smtp.acceptance import Acceptances
 from relay.smtp.access import Access
 from relay.smtp.auth import MAX_RESPONSE_BYTES
+from relay.smtp.commands import split_line
 from relay.smtp.dialogue import Dialogue
 from relay.smtp.incoming import Incoming
 from relay.smtp.memory import MessageMemory
@@ -95,7 +96,9 @@ class ClientSession(library.SMTP):
         self._implicit_tls = implicit_tls
         near = trusted or ipaddress.ip_address(client_address).is_loopback
         self._dialogue = Dialogue(options, admit, access, trusted=trusted, near=near)
-        self._ends_at_s = asyncio.get_running_loop().time() + options.session_timeout_s
+        began_s = asyncio.get_running_loop().time()
+        self._ends_at_s = began_s + options.session_timeout_s
+        self._login_by_s = began_s + options.stranger_timeout_s
         self._received_bytes = 0
         self._is_idle = False
         self._is_stopping = False
@@ -149,7 +152,8 @@ class ClientSession(library.SMTP):
         except _Stopping:
             self._write(replies.SHUTTING_DOWN)
         except TimeoutError:
-            self._write(replies.TIMED_OUT)
+            with suppress(ConnectionError):
+                await self._refuse(replies.TIMED_OUT)
         except (ConnectionError, asyncio.IncompleteReadError):
             HUNG_UP.inc()
         except Exception:  # the end of a connection: nobody above could do more than say so
@@ -172,7 +176,7 @@ class ClientSession(library.SMTP):
             if commands % _COMMANDS_IN_A_ROW == 0:
                 await asyncio.sleep(0)
             line = await self._read_line()
-            verb, argument = ("", "") if isinstance(line, Reply) else _split(line)
+            verb, argument = ("", "") if isinstance(line, Reply) else split_line(line)
             if verb in _HTTP:
                 return await self._refuse(replies.NOT_SMTP)
             if verb in _LAST_OF_GROUP and self._has_input():
@@ -196,12 +200,17 @@ class ClientSession(library.SMTP):
         """Wait for a command line, or a line of AUTH's exchange; a Reply says why what came is none."""
         if self._is_stopping:
             raise _Stopping
-        left_s = self._ends_at_s - asyncio.get_running_loop().time()
-        if left_s <= 0:
+        now_s = asyncio.get_running_loop().time()
+        if self._dialogue.may_send:
+            self._login_by_s = now_s + self._options.stranger_timeout_s  # for a login that is removed
+            ends_at_s = min(self._ends_at_s, now_s + self._options.command_timeout_s)
+        else:  # in all, not for each command: a stranger who says NOOP now and then would stay for an hour
+            ends_at_s = min(self._ends_at_s, self._login_by_s)
+        if ends_at_s <= now_s:
             raise TimeoutError
         self._is_idle = True
         try:
-            async with asyncio.timeout(min(self._patience_s, left_s)):
+            async with asyncio.timeout_at(ends_at_s):
                 raw = await self._read_raw_line()
         finally:
             self._is_idle = False
@@ -385,12 +394,3 @@ class ClientSession(library.SMTP):
         self._writer.transport.close()
         if not self._is_lost or self._socket_transport.get_write_buffer_size():
             self._last_call = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
-
-
-def _split(line: str) -> tuple[str, str]:
-    """Split `mail from:<a@b.example> ` into `"MAIL"` and `"from:<a@b.example>"`.
-
-    RFC 5321 §4.1.1: white space before the end of the line is tolerated.
-    """
-    verb, _, argument = line.partition(" ")
-    return verb.upper() if verb.isascii() else verb, argument.strip(" ")

@@ -80,6 +80,17 @@ async def test_recipients_beyond_the_limit_wait_for_the_next_transaction() -> No
     assert len(inbox.mail[0].envelope.recipients) == 5
 
 
+async def test_a_client_that_does_not_heed_the_limit_of_recipients_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thousand are answered, here three; then each is an error."""
+    monkeypatch.setattr("relay.smtp.dialogue.MAX_RECIPIENT_OVERSHOOT", 3)
+    options = replace(OPTIONS, max_recipients=1, max_errors=2)
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        await wire.ask("MAIL FROM:<ana@shop.example>")
+        found = [(await wire.ask(f"RCPT TO:<r{number}@home.example>"))[:9] for number in range(6)]
+
+    assert found == ["250 2.1.5", *["452 4.5.3"] * 4, "421 4.7.0"]
+
+
 async def test_a_recipient_named_twice_gets_one_copy() -> None:
     """Both commands are answered 250, and the envelope holds the recipient once."""
     inbox = Inbox()
@@ -122,11 +133,12 @@ async def test_commands_that_came_with_the_connection_are_refused() -> None:
     assert said == replies.OUT_OF_STEP.line().encode() + b"\r\n"
 
 
-async def test_commands_behind_ehlo_are_refused() -> None:
+@pytest.mark.parametrize("hello", [b"EHLO", b"helo"])
+async def test_commands_behind_ehlo_are_refused(hello: bytes) -> None:
     """RFC 2920 §3.1: what EHLO offers is known only from its reply."""
     async with serving(Inbox()) as service, dialing(service.port, hello=False) as wire:
         await wire.reply()
-        wire.send(b"EHLO x\r\nMAIL FROM:<eve@bank.example>\r\n")
+        wire.send(hello + b" x\r\nMAIL FROM:<eve@bank.example>\r\n")
         found = await wire.rest()
 
     assert found == [replies.OUT_OF_STEP.line()]
@@ -174,6 +186,20 @@ async def test_a_stranger_is_waited_for_less_long() -> None:
         found = await wire.rest()
 
     assert found == [replies.TIMED_OUT.line()]
+
+
+async def test_a_stranger_has_a_time_to_log_in_however_busy_it_is() -> None:
+    """Else a thousand of them, who say NOOP now and then, would have all places for an hour."""
+    options = replace(STRANGERS, stranger_timeout_s=0.3, max_junk_commands=1_000_000)
+
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        async with asyncio.timeout(10):
+            while (reply := await wire.ask("NOOP")).startswith("250 "):
+                pass
+        left = await wire.rest()
+
+    assert reply == replies.TIMED_OUT.line()
+    assert left == []
 
 
 async def test_a_trickle_of_data_ends_the_session() -> None:
@@ -228,6 +254,21 @@ async def test_a_session_ends_in_time_however_busy_it_is() -> None:
         async with asyncio.timeout(10):
             while (reply := await wire.ask("NOOP")).startswith("250 "):
                 pass
+        left = await wire.rest()
+
+    assert reply == replies.TIMED_OUT.line()
+    assert left == []
+
+
+async def test_who_is_told_that_the_time_is_over_can_read_it() -> None:
+    """Commands that we did not read any more would reset the connection, and the 421 would be lost with it."""
+    options = replace(OPTIONS, session_timeout_s=0.2, max_junk_commands=1_000_000)
+
+    async with serving(Inbox(), options) as service, dialing(service.port) as wire:
+        wire.send(b"NOOP\r\n" * 100)
+        while (reply := await wire.reply())[:3] == "250":
+            wire.send(b"NOOP\r\n")
+        wire.send(b"NOOP\r\n" * 100)
         left = await wire.rest()
 
     assert reply == replies.TIMED_OUT.line()

@@ -15,9 +15,11 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
+from relay.core import reply as replies
+from relay.core.reply import Reply
 from relay.smtp import tls as tls_module
 from relay.smtp.passwords import hash_password
-from relay.smtp.session import HANDSHAKES
+from relay.smtp.session import HANDSHAKES, ClientSession
 from relay.smtp.tls import ServerTls, TlsError, TlsFiles
 from tests.certificates import make_certificate
 from tests.integration.smtp_in import OPTIONS, Inbox, Wire, access, dialing, serving
@@ -108,6 +110,34 @@ async def test_what_comes_in_clear_after_the_220_ends_the_connection(files: TlsF
         rest = await wire.reader.read()
         assert b"250" not in rest
     assert not inbox.mail
+
+
+async def test_what_was_read_in_clear_before_the_handshake_ends_the_connection(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came with the 220, so before TLS: an attacker's line, which must not be the first one inside."""
+    send = ClientSession._send
+
+    async def send_and_read(self: ClientSession, reply: Reply, **more: tuple[str, ...]) -> None:
+        await send(self, reply, **more)
+        if reply is replies.READY_FOR_TLS:
+            self._reader.feed_data(b"EHLO evil.example\r\n")
+
+    monkeypatch.setattr(ClientSession, "_send", send_and_read)
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+        assert (await wire.ask("STARTTLS")).startswith("220 ")
+        assert await wire.reply() == ""
+
+
+async def test_a_drain_in_a_handshake_ends(files: TlsFiles) -> None:
+    """A client that says nothing must not hold up the end of the process."""
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        silent = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port))
+        async with dialing(service.port):  # taken after the silent one
+            async with asyncio.timeout(10):
+                await service.listener.drain(0.0)
+        assert await asyncio.wait_for(silent.reader.read(), 10) == b""
+        silent.writer.close()
 
 
 async def test_a_handshake_that_does_not_come_ends(files: TlsFiles) -> None:
@@ -282,6 +312,21 @@ async def test_old_versions_of_tls_are_refused(files: TlsFiles) -> None:
     async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=context)
+
+
+async def test_cipher_suites_without_authentication_are_refused(files: TlsFiles) -> None:
+    """RFC 9325 §4.2: CBC and plain RSA are for nobody who can do better."""
+    context = _client(files)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384")
+    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=context)
+
+
+def test_a_client_cannot_have_the_keys_made_again(files: TlsFiles) -> None:
+    """Each renegotiation of TLS 1.2 would cost the server ten times what it costs the client."""
+    assert ServerTls(files).context.options & ssl.OP_NO_RENEGOTIATION
 
 
 async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_path: Path) -> None:

@@ -156,6 +156,13 @@ def test_guesses_wait_longer_and_longer_and_are_then_blocked() -> None:
     assert guesses.add("192.0.2.1") == 0
 
 
+def test_the_delay_of_a_guess_has_an_end() -> None:
+    """Peers of allow_networks are never blocked: a program with a wrong password must not wait for days."""
+    guesses = Guesses(limit=10, block_s=900.0, monotonic_s=_Clock())
+
+    assert max(guesses.add("192.0.2.1") for _ in range(2000)) == 64.0
+
+
 def test_guesses_of_a_network_of_ipv6_are_counted_together() -> None:
     """One client has a whole /64 of addresses."""
     guesses = Guesses(limit=2, block_s=900.0, monotonic_s=_Clock())
