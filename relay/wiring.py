@@ -32,6 +32,7 @@ from relay.smtp.guessing import Guesses
 from relay.smtp.listener import Listener
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
+from relay.smtp.ourselves import Sign
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
 from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError, TlsFiles
@@ -84,8 +85,9 @@ class Relay:
                 max_message_bytes=config.relay.max_message,
             ),
         )
+        sign = Sign(keys.sign_key)
         self._upstreams = {
-            name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
+            name: _make_upstream(name, section, config.hostname, sign) for name, section in config.upstreams.items()
         }
         signers = _signers(config)
         self._signed_mail = SignedMail(time.monotonic)
@@ -143,7 +145,7 @@ class Relay:
         self._secure(config)
         self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
         self._listener = Listener(
-            listener_options(config),
+            replace(listener_options(config), sign=sign),
             pipeline.accept,
             self.admit,
             self._access,
@@ -339,9 +341,9 @@ def credential_book(config: Config) -> CredentialBook:
     return CredentialBook(declared=declared, stored=None)
 
 
-def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstream:
+def _make_upstream(name: str, section: UpstreamSection, hostname: str, sign: Sign) -> Upstream:
     try:
-        return make_upstream(upstream_options(name, section, hostname))
+        return make_upstream(replace(upstream_options(name, section, hostname), sign=sign))
     except OSError as error:
         wrong = f"{section.tls_ca} cannot be used: {error}"
         problem = Problem(key=f"upstream.{name}.tls_ca", wrong=wrong, remedy="name a PEM file with certificates")

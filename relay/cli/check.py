@@ -6,7 +6,8 @@ import secrets as random
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -172,11 +173,16 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
     import asyncio
 
     from relay.core.attempt import Accepted, Deferred, Rejected, Unknown
+    from relay.smtp.ourselves import Sign
     from relay.smtp.upstream import Connection, verifying_context
     from relay.smtp.upstreams import SmtpTarget
     from relay.wiring import upstream_options
+    from tracker.contract.errors import KeysError
+    from tracker.runtime import secrets
 
     options = upstream_options(name, section, config.hostname)
+    with suppress(KeysError):  # it is a finding of its own
+        options = replace(options, sign=Sign(secrets.load(config.keys.file).sign_key))
     if not isinstance(options.target, SmtpTarget):
         return None
     try:

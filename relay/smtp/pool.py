@@ -16,6 +16,7 @@ from prometheus_client import Counter, Gauge
 
 from relay.core.attempt import Attempt, Deferred, Transaction
 from relay.smtp.maildir import Maildir
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstream import Connection, verifying_context
 from relay.smtp.upstreams import MaildirTarget, SmtpTarget, Upstream, UpstreamOptions
 
@@ -90,7 +91,9 @@ class Pool:
         connection = Connection(self._options, self._target, self._tls)
         trouble = await connection.open()
         if trouble is not None:
-            if isinstance(trouble, Deferred):
+            if trouble is IS_OURSELVES:
+                _LOG.error("upstream_is_ourselves", upstream=self._options.name)
+            elif isinstance(trouble, Deferred):
                 _LOG.warning(
                     "upstream_unusable", upstream=self._options.name, phase=trouble.phase, detail=trouble.detail
                 )

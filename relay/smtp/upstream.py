@@ -54,6 +54,7 @@ from relay.core.attempt import (
 from relay.core.dsnrequest import RecipientRequest
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
 from relay.smtp.verdicts import condition, judge, overlong, what_happened
 
@@ -184,6 +185,8 @@ class Connection:
             raise _Ended(self._judge(error, Phase.EHLO)) from error
         except (SMTPException, OSError) as error:
             raise _Ended(condition(Phase.EHLO, what_happened(error))) from error
+        if self._options.sign is not None and self._options.sign.is_in(self._smtp.esmtp_extensions):
+            raise _Ended(IS_OURSELVES)
 
     async def _start_tls(self) -> bool:
         if self._target.security is Security.IMPLICIT:
