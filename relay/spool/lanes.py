@@ -65,10 +65,12 @@ class Lanes:
             lane.refusals.stop()
             lane.wake.set()
 
-    def push(self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float) -> None:
-        """Queue rows of a message at the first of its upstreams that can be used."""
+    def push(
+        self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float, is_new: bool = False
+    ) -> None:
+        """Queue rows of a message at the first of its upstreams that can be used; `is_new`: accepted just now."""
         if indexes:
-            self.choose(message, now_s).push(due_s, message, indexes)
+            self.choose(message, now_s).push(due_s, message, indexes, is_new=is_new)
 
     def learn(
         self, lane: Lane, sender: str, attempts: list[Attempt], *, now_s: float, probe: bool

@@ -177,7 +177,7 @@ class Runner:
         message = QueuedMessage(spool, entry, (Row(),) * len(entry.recipients), born_s=now_s)
         self._messages[message.id] = message
         self._teller.announce(message, entry.accepted)
-        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s)
+        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s, is_new=True)
 
     def _forget(self, message: QueuedMessage) -> None:
         self._messages.pop(message.id, None)
@@ -220,7 +220,7 @@ class Runner:
                 continue
             if lane.circuit.is_open and await self._give_up_expired(lane, now_s):
                 continue
-            self._start(lane, lane.pop())
+            self._start(lane, lane.pop(now_s))
 
     def _may_start(self) -> bool:
         return not (self._is_draining or self._marks.are_failing or self._suspects.are_tried)
