@@ -149,6 +149,8 @@ def _ports(config: "Config", running: "list[Status]") -> Iterator[Finding]:
 def _upstream(config: "Config", name: str, section: "UpstreamSection", running: "list[Status]") -> Finding:
     import asyncio
 
+    from relay.core.attempt import Phase
+
     what = f"upstream.{name}"
     url = section.url
     if url.maildir is not None:
@@ -164,7 +166,10 @@ def _upstream(config: "Config", name: str, section: "UpstreamSection", running: 
         return Finding(what=what, outcome="failed", detail=f"{url} is this relay itself", remedy=remedy)
     trouble = asyncio.run(_greet(config, name, section))
     if trouble is not None:
-        return Finding(what=what, outcome="failed", detail=trouble, remedy="mend the url, the login or tls_ca")
+        remedy = "mend the url, the login or tls_ca"
+        if trouble.startswith(f"{Phase.AUTH}: "):
+            remedy = f"mend username and password of [upstream.{name}], then start the relay again"
+        return Finding(what=what, outcome="failed", detail=trouble, remedy=remedy)
     return Finding(what=what, outcome="ok", detail=f"{url} answers and takes the login")
 
 

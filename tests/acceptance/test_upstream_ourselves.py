@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.service import Service, by_type, fetch, wait_until
+from tests.acceptance.service import Service, by_type, wait_until
 from tests.acceptance.sink import Sink, forwarding
 
 
 def _send(service: Service) -> None:
     service.run("send", "--from", "news@shop.example", "--to", "ana@client.example")
-
-
-def _metric(service: Service, name: str) -> float:
-    host, port = service.addresses["metrics"]
-    lines = fetch(f"http://{host}:{port}/metrics")[2].decode().splitlines()
-    return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(name)), "0"))
 
 
 @pytest.mark.parametrize("is_other_node", [False, True])
@@ -43,8 +37,8 @@ def test_mail_never_goes_in_a_circle(installed_mailwake: Path, tmp_path: Path, *
             _send(service)
             wait_until(service.log, lambda text: "upstream_troubled" in text, 20)
             assert "upstream_is_ourselves" in service.log()
-            assert _metric(service, 'mailwake_upstream_circuit_open{upstream="default"}') == 1
-            assert _metric(service, "mailwake_spool_messages") == 1
+            assert service.metric('mailwake_upstream_circuit_open{upstream="default"}') == 1
+            assert service.metric("mailwake_spool_messages") == 1
             told = _check(service)
             assert "FAILED  upstream.default" in told
             assert "this relay itself" in told
