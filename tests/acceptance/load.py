@@ -59,9 +59,13 @@ class Client:
         self._address = host, port
         self._source = (source, 0) if source is not None else None
 
+    async def connect(self) -> None:
+        """Connect, and read nothing yet."""
+        self.reader, self.writer = await asyncio.open_connection(*self._address, local_addr=self._source)
+
     async def open(self) -> None:
         """Connect and say EHLO."""
-        self.reader, self.writer = await asyncio.open_connection(*self._address, local_addr=self._source)
+        await self.connect()
         await self._reply(b"220")
         await self.ask("EHLO client.example")
 

@@ -103,11 +103,9 @@ async def world(
         spool.close()
 
 
-async def test_a_password_that_expires_bounces_nothing(
-    tmp_path: Path, count_of: Callable[[int, int], int], record_soak: Callable[[str, Mapping[str, object]], None]
-) -> None:
+async def test_a_password_that_expires_bounces_nothing(tmp_path: Path) -> None:
     """Mail flows, the login is refused, mail waits without an attempt that counts; mended, all of it arrives, once."""
-    count = count_of(30, 1000)
+    count = 30
     refused = metrics.LOGIN_REFUSED.labels("default")
     before = refused._value.get()
     async with Script() as server, world(tmp_path / "00", {"default": server}, username="u", password="p") as here:
@@ -128,7 +126,6 @@ async def test_a_password_that_expires_bounces_nothing(
     assert here.count(Bounce) == here.count(DeliveryDelay) == 0
     assert len(server.messages) == count + 1
     assert {delivery.attempts for delivery in deliveries} == {1}
-    record_soak("expired-password", {"waiting": count, "bounced": here.count(Bounce), "delivered": len(deliveries)})
 
 
 async def test_a_wrong_password_is_mended_by_a_restart(tmp_path: Path) -> None:
@@ -146,11 +143,9 @@ async def test_a_wrong_password_is_mended_by_a_restart(tmp_path: Path) -> None:
     assert len(server.messages) == 5
 
 
-async def test_throttling_keeps_no_copy_waiting(
-    tmp_path: Path, count_of: Callable[[int, int], int], record_soak: Callable[[str, Mapping[str, object]], None]
-) -> None:
+async def test_throttling_keeps_no_copy_waiting(tmp_path: Path) -> None:
     """5 % throttling replies at 200 messages a second: no copy waits longer than 10 s, none counts an attempt more."""
-    count = count_of(120, 6000)
+    count = 120
     loop = asyncio.get_running_loop()
     async with (
         Throttling() as server,
@@ -161,12 +156,10 @@ async def test_throttling_keeps_no_copy_waiting(
             await asyncio.sleep(max(0.0, start_s + number / 200 - loop.time()))
             await here.accept(number)
         await here.until(lambda: here.count(Delivery) == count and not here.runner.waiting, 60)
-        took_s = loop.time() - start_s
 
     deliveries = [record for record in here.journal.records if isinstance(record, Delivery)]
     accepted_at = {r.facts.message: r.facts.accepted_at for r in here.journal.records if isinstance(r, Accepted)}
     waits_s = [(record.at - accepted_at[record.copy.message]).total_seconds() for record in deliveries]
-    record_soak("throttling", {"messages": count, "longest_wait_s": round(max(waits_s), 3), "took_s": round(took_s, 2)})
     assert max(waits_s) < _LATE_S
     assert here.count(DeliveryDelay) == here.count(Bounce) == 0
     assert {record.attempts for record in deliveries} == {1}
