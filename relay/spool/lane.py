@@ -2,9 +2,9 @@
 
 Theory:
     While mail leaves as fast as it comes, the first come is the first served. After an outage tens of thousands may
-    wait, and what comes now would wait for all of them: a password mail for an hour. So where what is due has waited
-    for some seconds already, every other place goes to the newest message; the oldest have the rest, and none of them
-    waits for more than twice as long as it would without.
+    wait, and what comes now would wait for all of them: a password mail for an hour. So where what is due first was
+    accepted half a minute ago or before, every other place goes to the newest message; the oldest have the rest, and
+    none of them waits for more than twice as long as it would without.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from relay.spool.refusals import Refusals
 
 _AT_ONCE: Final = 3
 _LONGEST_AGAIN_S: Final = 60.0
-_BACKLOG_S: Final = 10.0  # a burst that is gone in a moment keeps its order
+_BACKLOG_S: Final = 30.0  # a burst that is gone by then keeps its order, and waits no longer for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +110,12 @@ class Lane:
 
     def pop(self, now_s: float) -> Job:
         """Take the job that was due first; where there is a backlog, every other time the newest."""
-        if self._new and now_s - self._first_due_s() > _BACKLOG_S:
+        first = self._first()
+        if self._new and now_s - first.message.born_s > _BACKLOG_S:
             self._is_turn_of_newest = not self._is_turn_of_newest
             if self._is_turn_of_newest:
                 return self._new.pop()
-        if self._jobs and (not self._new or self._jobs[0][0] <= self._new[0].due_s):
-            return heapq.heappop(self._jobs)[2]
-        return self._new.popleft()
+        return self._new.popleft() if self._new and self._new[0] is first else heapq.heappop(self._jobs)[2]
 
     def withdraw(self, messages: Collection[QueuedMessage]) -> None:
         """Drop all jobs of some messages."""
@@ -128,7 +127,7 @@ class Lane:
         circuit_s = self.circuit.wait_s(now_s)
         if self.is_empty or circuit_s is None or self.running >= limits.max_connections:
             return None
-        return max(0.0, self._first_due_s() - now_s, circuit_s, self.rate.wait_s(now_s))
+        return max(0.0, self._first().due_s - now_s, circuit_s, self.rate.wait_s(now_s))
 
     def take(self, wanted: Callable[[Job], bool]) -> list[Job]:
         """Take the jobs that are wanted elsewhere."""
@@ -147,6 +146,8 @@ class Lane:
             lambda job: job.message.age(now_s) >= (report_retry_for if job.message.is_report else retry_for)
         )
 
-    def _first_due_s(self) -> float:
-        due_s = self._jobs[0][0] if self._jobs else float("inf")
-        return min(due_s, self._new[0].due_s) if self._new else due_s
+    def _first(self) -> Job:
+        """Return the job that is due first; there must be one."""
+        if self._new and (not self._jobs or self._new[0].due_s < self._jobs[0][0]):
+            return self._new[0]
+        return self._jobs[0][2]

@@ -143,9 +143,11 @@ async def test_a_wrong_password_is_mended_by_a_restart(tmp_path: Path) -> None:
     assert len(server.messages) == 5
 
 
-async def test_throttling_keeps_no_copy_waiting(tmp_path: Path) -> None:
+async def test_throttling_keeps_no_copy_waiting(
+    tmp_path: Path, count_of: Callable[[int, int], int], record_soak: Callable[[str, Mapping[str, object]], None]
+) -> None:
     """5 % throttling replies at 200 messages a second: no copy waits longer than 10 s, none counts an attempt more."""
-    count = 120
+    count = count_of(120, 6000)
     loop = asyncio.get_running_loop()
     async with (
         Throttling() as server,
@@ -156,10 +158,13 @@ async def test_throttling_keeps_no_copy_waiting(tmp_path: Path) -> None:
             await asyncio.sleep(max(0.0, start_s + number / 200 - loop.time()))
             await here.accept(number)
         await here.until(lambda: here.count(Delivery) == count and not here.runner.waiting, 60)
+        took_s = loop.time() - start_s
 
     deliveries = [record for record in here.journal.records if isinstance(record, Delivery)]
     accepted_at = {r.facts.message: r.facts.accepted_at for r in here.journal.records if isinstance(r, Accepted)}
     waits_s = [(record.at - accepted_at[record.copy.message]).total_seconds() for record in deliveries]
+    figures = {"messages": count, "longest_wait_s": round(max(waits_s), 3), "took_s": round(took_s, 2)}
+    record_soak("throttling-runner", figures)
     assert max(waits_s) < _LATE_S
     assert here.count(DeliveryDelay) == here.count(Bounce) == 0
     assert {record.attempts for record in deliveries} == {1}

@@ -16,9 +16,9 @@ def _lane() -> Lane:
     return Lane("default", UpstreamLimits())
 
 
-def _message(number: int) -> QueuedMessage:
+def _message(number: int, born_s: float = 0.0) -> QueuedMessage:
     entry = make_entry(number)
-    return QueuedMessage(Spool(Path("nowhere")), entry, (Row(),) * len(entry.recipients), born_s=0.0)
+    return QueuedMessage(Spool(Path("nowhere")), entry, (Row(),) * len(entry.recipients), born_s=born_s)
 
 
 def _popped(lane: Lane, now_s: float, messages: list[QueuedMessage]) -> list[int]:
@@ -41,19 +41,20 @@ def test_the_first_come_is_the_first_served() -> None:
 
 
 def test_in_a_backlog_every_other_place_is_for_the_newest() -> None:
-    """What comes after an outage does not wait for all that came before; the oldest go on."""
-    lane, messages = _lane(), [_message(number) for number in range(8)]
-    for number in range(5):
-        lane.push(0.0, messages[number], (0,))
-    for number in range(5, 8):
-        lane.push(100.0 + number, messages[number], (0,), is_new=True)
+    """What comes after an outage does not wait for all that came before; the oldest go on.
 
-    assert _popped(lane, 110.0, messages) == [7, 0, 6, 1, 5, 2, 3, 4]
+    They are due since the start of the process alone, and were accepted by the one before.
+    """
+    lane, messages = _lane(), [_message(number, born_s=0.0 if number < 5 else 100.0) for number in range(8)]
+    for number in range(8):
+        lane.push(100.0, messages[number], (0,), is_new=number >= 5)
+
+    assert _popped(lane, 101.0, messages) == [7, 0, 6, 1, 5, 2, 3, 4]
 
 
 def test_a_backlog_of_this_process_alone_keeps_nobody_waiting_either() -> None:
     """No restart in between: the first to come has been waiting, and the last to come is second at the latest."""
-    lane, messages = _lane(), [_message(number) for number in range(6)]
+    lane, messages = _lane(), [_message(number, born_s=float(number)) for number in range(6)]
     for number in range(6):
         lane.push(float(number), messages[number], (0,), is_new=True)
 
