@@ -45,6 +45,7 @@ from tracker.contract.ids import COPY_SUFFIX_BYTES, RANDOM_BYTES_OF_MESSAGE_ID, 
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import Settings
 from tracker.contract.token import TokenKeys, day_of
+from tracker.runtime import turns
 
 CACHED_PLAN_BYTES: Final = 8 * 1024 * 1024
 """Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
@@ -123,7 +124,7 @@ class Pipeline:
             rewrite=prepared.options,
             base_url=settings.base_url,
             key_id=self._ports.keys().minting(now),
-            body_8bit=not prepared.message.isascii(),
+            body_8bit=prepared.is_8bit,
             smtputf8=submission.envelope.smtputf8 and not prepared.original.is_ascii,
             dsn=submission.envelope.dsn,
             dkim=prepared.decision.configuration_set.dkim if isinstance(prepared.decision, Track) else None,
@@ -265,7 +266,8 @@ class Pipeline:
     async def _prepare(self, submission: Submission, settings: Settings, message_id: MessageId) -> Prepared | Reply:
         work = partial(prepare, submission, site=self._site, settings=settings, message_id=message_id)
         if len(submission.message) > OFF_LOOP_BYTES:
-            return await asyncio.to_thread(work)
+            with turns.short():
+                return await asyncio.to_thread(work)
         return work()
 
     def _copy_ids(self, message_id: MessageId, count: int) -> tuple[CopyId, ...]:

@@ -12,6 +12,7 @@ from relay.core.dkim import Signer, is_aligned
 from relay.core.outgoing import OutgoingFields
 from relay.dkimkeys import GOOD_RSA_BITS
 from relay.smtp.options import ListenerOptions
+from relay.smtp.ourselves import Sign
 from relay.smtp.tls import TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, UpstreamOptions
 from relay.spool.lane import UpstreamLimits
@@ -47,7 +48,7 @@ def _report_options(config: Config, share: Share) -> ReportOptions:
     )
 
 
-def listener_options(config: Config) -> ListenerOptions:
+def listener_options(config: Config, sign: Sign | None = None) -> ListenerOptions:
     """Translate the table `[relay]` into what the listener takes."""
     relay = config.relay
     return ListenerOptions(
@@ -65,6 +66,7 @@ def listener_options(config: Config) -> ListenerOptions:
         session_timeout_s=relay.session_timeout.total_seconds(),
         data_timeout_s=relay.data_timeout.total_seconds(),
         min_data_bytes_per_s=relay.min_data_rate,
+        sign=sign,
     )
 
 
@@ -104,7 +106,9 @@ def outgoing_fields(section: UpstreamSection) -> OutgoingFields:
     )
 
 
-def upstream_options(name: str, section: UpstreamSection, hostname: str, share: Share) -> UpstreamOptions:
+def upstream_options(
+    name: str, section: UpstreamSection, hostname: str, share: Share, sign: Sign | None = None
+) -> UpstreamOptions:
     """Translate a table `[upstream.NAME]` into what the SMTP client takes."""
     url = section.url
     target: Target
@@ -122,6 +126,7 @@ def upstream_options(name: str, section: UpstreamSection, hostname: str, share: 
         provider=section.provider,
         max_connections=share.of(section.max_connections),
         max_messages_per_connection=section.max_messages_per_connection,
+        sign=sign,
     )
 
 

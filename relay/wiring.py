@@ -30,6 +30,7 @@ from relay.smtp.auth import Gate
 from relay.smtp.guessing import FREE_TRIES, Guesses
 from relay.smtp.listener import Listener
 from relay.smtp.memory import MessageMemory
+from relay.smtp.ourselves import Sign
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
 from relay.smtp.tls import EXPIRY, ServerTls, TlsError
@@ -89,6 +90,7 @@ class Relay:
         self._is_draining = False
         self._journal = journal
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
+        self._sign = Sign(keys.sign_key)
         in_flight_bytes = config.relay.memory_in_flight // share.count
         self._loads = ByteBudget(in_flight_bytes // 2)
         adopted = slots.adopt(_SPOOL, config.spool.directory, QUEUE) if seat.is_alone else []
@@ -142,7 +144,7 @@ class Relay:
         self._secure(config, _load_tls(config))
         self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
         self._listener = Listener(
-            roomoptions.listener_options(config),
+            roomoptions.listener_options(config, self._sign),
             pipeline.accept,
             self.admit,
             self._access,
@@ -205,7 +207,7 @@ class Relay:
         self._secure(config, tls)
         self._book = replace(self._book, declared=roomoptions.credential_book(config).declared)
         self._gate.options = roomoptions.space_options(config)
-        self._listener.configure(roomoptions.listener_options(config))
+        self._listener.configure(roomoptions.listener_options(config, self._sign))
         self._runner.renew(
             roomoptions.upstream_limits(config, self._share), roomoptions.runner_options(config, self._share)
         )
@@ -233,7 +235,7 @@ class Relay:
     def _make_upstream(self, config: Config, name: str) -> Upstream:
         section = config.upstreams[name]
         try:
-            return make_upstream(roomoptions.upstream_options(name, section, config.hostname, self._share))
+            return make_upstream(roomoptions.upstream_options(name, section, config.hostname, self._share, self._sign))
         except OSError as error:
             wrong = f"{section.tls_ca} cannot be used: {error}"
             problem = Problem(key=f"upstream.{name}.tls_ca", wrong=wrong, remedy="name a PEM file with certificates")

@@ -5,7 +5,8 @@ import os
 import secrets as random
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -188,6 +189,8 @@ def _certificate(config: "Config") -> Iterator[Finding]:
 def _upstream(config: "Config", name: str, section: "UpstreamSection") -> Finding:
     import asyncio
 
+    from relay.core.attempt import Phase
+
     what = f"upstream.{name}"
     url = section.url
     if url.maildir is not None:
@@ -200,7 +203,10 @@ def _upstream(config: "Config", name: str, section: "UpstreamSection") -> Findin
         return Finding(what=what, outcome="failed", detail=f"{existing} is no folder to write to", remedy=remedy)
     trouble = asyncio.run(_greet(config, name, section))
     if trouble is not None:
-        return Finding(what=what, outcome="failed", detail=trouble, remedy="mend the url, the login or tls_ca")
+        remedy = "mend the url, the login or tls_ca"
+        if trouble.startswith(f"{Phase.AUTH}: "):
+            remedy = f"mend username and password of [upstream.{name}], then run `mailwake reload`"
+        return Finding(what=what, outcome="failed", detail=trouble, remedy=remedy)
     return Finding(what=what, outcome="ok", detail=f"{url} answers and takes the login")
 
 
@@ -210,11 +216,16 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
 
     from relay.core.attempt import Accepted, Deferred, Rejected, Unknown
     from relay.roomoptions import upstream_options
+    from relay.smtp.ourselves import Sign
     from relay.smtp.upstream import Connection, verifying_context
     from relay.smtp.upstreams import SmtpTarget
+    from tracker.contract.errors import KeysError
+    from tracker.runtime import secrets
     from tracker.runtime.seat import Share
 
     options = upstream_options(name, section, config.hostname, Share())
+    with suppress(KeysError):  # it is a finding of its own
+        options = replace(options, sign=Sign(secrets.load(config.keys.file).sign_key))
     if not isinstance(options.target, SmtpTarget):
         return None
     try:

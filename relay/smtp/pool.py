@@ -19,6 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from relay.core.attempt import Attempt, Deferred, Transaction
 from relay.smtp.maildir import Maildir
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstream import Connection, verifying_context
 from relay.smtp.upstreams import MaildirTarget, SmtpTarget, Upstream, UpstreamOptions
 
@@ -102,7 +103,9 @@ class Pool:
             raise
         if trouble is not None:
             self._open_count -= 1
-            if isinstance(trouble, Deferred):
+            if trouble is IS_OURSELVES:
+                _LOG.error("upstream_is_ourselves", upstream=self._options.name)
+            elif isinstance(trouble, Deferred):
                 _LOG.warning(
                     "upstream_unusable", upstream=self._options.name, phase=trouble.phase, detail=trouble.detail
                 )

@@ -54,9 +54,9 @@ from relay.core.attempt import (
     Unknown,
 )
 from relay.core.dsnrequest import RecipientRequest, utf8_address
-from relay.core.reply import greeting as own_greeting
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
 from relay.smtp.verdicts import condition, judge, overlong, what_happened
 
@@ -161,7 +161,7 @@ class Connection:
 
     async def _connect(self) -> None:
         try:
-            greeting = await self._smtp.connect(timeout=self._options.connect_timeout_s)
+            await self._smtp.connect(timeout=self._options.connect_timeout_s)
         except SMTPConnectResponseError as error:
             raise _Ended(self._judge(error, Phase.GREETING)) from error
         except SMTPTimeoutError as error:
@@ -175,8 +175,6 @@ class Connection:
         except (SMTPException, OSError, ValueError) as error:
             phase = Phase.GREETING if isinstance(error, SMTPResponseException) else Phase.CONNECT
             raise _Ended(condition(phase, what_happened(error))) from error
-        if greeting.message == own_greeting(self._options.hostname).text:
-            raise _Ended(condition(Phase.GREETING, "the upstream greets as this relay: mail would go round in circles"))
 
     async def _hello(self) -> None:
         try:
@@ -190,6 +188,8 @@ class Connection:
             raise _Ended(self._judge(error, Phase.EHLO)) from error
         except (SMTPException, OSError) as error:
             raise _Ended(condition(Phase.EHLO, what_happened(error))) from error
+        if self._options.sign is not None and self._options.sign.is_in(self._smtp.esmtp_extensions):
+            raise _Ended(IS_OURSELVES)
 
     async def _start_tls(self) -> bool:
         if self._target.security is Security.IMPLICIT:

@@ -19,7 +19,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from relay.spool import entry as entries
 from relay.spool import layout, metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
+from relay.spool.foldersync import FolderSync
 from relay.spool.layout import Header, Row
 from relay.spool.stamp import QUEUE, Stamp
 from tracker.contract.errors import IdError
@@ -48,6 +49,7 @@ _LOG: Final = structlog.get_logger()
 _THREADS: Final = 8
 _BATCH: Final = 100
 _MODE: Final = 0o600
+_READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LARGE_BYTES: Final = 1 << 20  # more than this is counted: most mail is smaller
 _UNBOUNDED_BYTES: Final = 1 << 62
 _UNCOUNTED_FILES: Final = 1 << 62
@@ -85,7 +87,7 @@ class Spool:
         self._tmp, self._queue, self._quarantine = (directory / name for name in (TMP, QUEUE, QUARANTINE))
         self._headers: dict[MessageId, Header] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
-        self._sync = _FolderSync(self._queue, self._threads)
+        self._sync = FolderSync(self._queue, self._threads)
         self._advancing: asyncio.TimerHandle | None = None
         self._found: list[str] = []
         self._usage_bytes = 0
@@ -103,9 +105,9 @@ class Spool:
         """
         for folder in (self._tmp, self._queue, self._quarantine):
             make_folder(folder)
-        self._found = sorted(path.name for path in self._queue.iterdir())
-        for name in self._found:
-            _refuse_later_version(self._queue / name)
+        with os.scandir(self._queue) as found:
+            self._found = sorted(entry.name for entry in found)
+        _refuse_later_versions(self._queue, self._found)
         if self._stamp is not None:
             self._stamp.check(len(self._found))
         for path in self._tmp.iterdir():
@@ -291,35 +293,23 @@ class Spool:
             _LOG.error("spool_file_quarantined", file=str(target), reason=why)
 
 
-class _FolderSync:
-    """Lets concurrent callers share the fsyncs of a folder."""
-
-    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
-        self._folder = folder
-        self._threads = threads
-        self._next: asyncio.Future[None] | None = None
-        self._runner: asyncio.Task[None] | None = None
-
-    async def after_rename(self) -> None:
-        """Return when an fsync that started after this call has ended. OSError where it failed."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        waiter = self._next
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
-        await asyncio.shield(waiter)
-
-    async def _run(self) -> None:
-        while self._next is not None:
-            batch, self._next = self._next, None
+def _refuse_later_versions(queue: Path, names: Iterable[str]) -> None:
+    """Look at the first bytes of each file: before a start says a word to anybody, of tens of thousands."""
+    folder = os.open(queue, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._threads, flush_folder, self._folder)
-            except OSError as error:
-                batch.set_exception(error)
-                batch.exception()  # every waiter may be gone by now
-            else:
-                batch.set_result(None)
-        self._runner = None
+                descriptor = os.open(name, _READING, dir_fd=folder)
+                try:
+                    is_ours = layout.is_of_this_version(os.pread(descriptor, layout.HEADER_BYTES, 0))
+                finally:
+                    os.close(descriptor)
+            except OSError:  # no file, or none that can be read
+                is_ours = False
+            if not is_ours:
+                _refuse_later_version(queue / name)
+    finally:
+        os.close(folder)
 
 
 def _refuse_later_version(path: Path) -> None:
@@ -363,7 +353,7 @@ def read_whole(path: Path) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading. SpoolDamagedError: a link, a folder, or a pipe, which would block us."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _READING)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
             raise SpoolDamagedError("it is no regular file") from error

@@ -75,10 +75,12 @@ class Lanes:
             lane.refusals.stop()
             lane.wake.set()
 
-    def push(self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float) -> None:
-        """Queue rows of a message at the first of its upstreams that can be used."""
+    def push(
+        self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float, is_new: bool = False
+    ) -> None:
+        """Queue rows of a message at the first of its upstreams that can be used; `is_new`: accepted just now."""
         if indexes:
-            self.choose(message, now_s, due_s).push(due_s, message, indexes)
+            self.choose(message, now_s, due_s).push(due_s, message, indexes, is_new=is_new)
 
     def push_throttled(self, lane: Lane, job: Job, indexes: tuple[int, ...], now_s: float) -> None:
         """Put rows back that were sent too fast; elsewhere, if the upstream has failed meanwhile."""

@@ -187,7 +187,7 @@ class Runner:
         message = QueuedMessage(spool, entry, (Row(),) * len(entry.recipients), born_s=now_s)
         self._messages[message.id] = message
         self._teller.announce(message, entry.accepted)
-        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s)
+        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s, is_new=True)
 
     def _forget(self, message: QueuedMessage) -> None:
         if self._messages.pop(message.id, None) is not None:
@@ -242,7 +242,7 @@ class Runner:
                 if await self._recorder.give_up_expired(lane, now_s):
                     continue
                 self._recorder.tell_late(lane, now_s)
-            self._start(lane, lane.pop())
+            self._start(lane, lane.pop(now_s))
 
     def _may_start(self) -> bool:
         return self._may_try() and not self._suspects.are_tried

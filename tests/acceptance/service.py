@@ -200,6 +200,18 @@ class Service:
         """Return the names of the spool files that could not be read."""
         return [path.name for path in (self.folder / "var" / "spool").glob("*/quarantine/*")]
 
+    def metric(self, name: str) -> float:
+        """Return a metric's value, `mailwake_spool_messages` or `name{label="value"}`; 0 where it is not there."""
+        host, port = self.addresses["metrics"]
+        lines = fetch(f"http://{host}:{port}/metrics")[2].decode().splitlines()
+        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), "0"))
+
+    def memory_mb(self) -> float:
+        """Return the memory of the process, of what it shares its part (Linux: PSS)."""
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("Pss:"))) / 1024
+
     def delivered(self) -> list[bytes]:
         """Return the files of the built-in mailbox."""
         return [path.read_bytes() for path in sorted((self.folder / "var" / "mail" / "new").glob("*"))]

@@ -141,7 +141,7 @@ def test_check_finds_an_upstream_that_is_the_relay_itself(server: Server) -> Non
     done = _run("check", "--config", str(config))
 
     assert done.exit_code == 1
-    assert "FAILED  upstream.default: greeting: the upstream greets as this relay" in done.output
+    assert "FAILED  upstream.default: ehlo: the upstream is this relay itself" in done.output
 
 
 def test_check_says_everything_that_is_wrong(tmp_path: Path) -> None:

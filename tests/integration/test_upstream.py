@@ -328,18 +328,6 @@ async def test_an_idle_connection_says_goodbye() -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("name, is_ours", [("relay.example.com", True), ("next.example.com", False)])
-async def test_an_upstream_that_is_this_relay_gets_no_mail(name: str, is_ours: bool) -> None:
-    """A wrong URL must not send mail round in circles, and bounce it in the end: it waits until that is mended."""
-    async with Script(replies={"greeting": f"220 {name} ESMTP Mailwake"}) as server:
-        (attempt,) = await send(server, transaction())
-
-    assert len(server.messages) == (not is_ours)
-    assert isinstance(attempt, Deferred) is is_ours
-    if isinstance(attempt, Deferred):
-        assert (attempt.phase, attempt.of_upstream) == (Phase.GREETING, True)
-
-
 async def test_a_refused_connection_is_a_condition_of_the_upstream() -> None:
     """Nobody listens."""
     async with Script() as server:

@@ -68,7 +68,7 @@ def test_mail_goes_back_to_the_first_upstream_when_its_probe_is_taken(lanes: Lan
     assert not first.is_empty
     assert lanes.choose(queued(3, tmp_path), now_s=10.0, due_s=10.0).name == "second"
 
-    first.pop()
+    first.pop(0.0)
     learn(lanes, first, OK, now_s=11.0, probe=first.circuit.begin())
 
     assert lanes.choose(queued(4, tmp_path), now_s=11.0, due_s=11.0) is first
