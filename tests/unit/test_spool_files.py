@@ -16,7 +16,7 @@ import pytest
 from relay.core.linkrules import LinkRules
 from relay.core.plan import RewriteOptions
 from relay.spool import entry as entries
-from relay.spool import files, layout
+from relay.spool import foldersync, layout
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.files import Spool, Stored
 from relay.spool.layout import Row, State
@@ -231,7 +231,7 @@ async def test_concurrent_puts_share_the_folders_fsync_but_each_waits_for_one_th
         started.set()
         go_on.wait(10)
 
-    monkeypatch.setattr(files, "flush_folder", sync)
+    monkeypatch.setattr(foldersync, "flush_folder", sync)
     first = asyncio.create_task(spool.put(make_entry(1), MESSAGE))
     await asyncio.to_thread(started.wait, 10)
     others = [asyncio.create_task(spool.put(make_entry(number), MESSAGE)) for number in range(2, 7)]
