@@ -1,5 +1,7 @@
 """One process, wired together: the relay on top of the tracker, and the order in which both start and drain.
 
+A process serves alone, or is one of several workers that `relay/node.py` starts on the same sockets.
+
 Order of start: keys, slots, spool, journal, storage, and the listeners last, on sockets that were bound before anything
 else. Order of drain: listeners closed and sessions ended, copies in flight awaited, hits answered; then the
 background stops, and the journal is closed last.
@@ -9,7 +11,8 @@ A background task that fails ends the process with an error: whoever supervises 
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from socket import socket
@@ -17,20 +20,24 @@ from typing import Final
 
 import structlog
 
-from relay import appconfig
+from relay import appconfig, roomoptions
 from relay.appconfig import Config
+from relay.reloading import Reloaded, wants_restart
 from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
-from tracker.runtime import memory, observe, secrets, serve, slots
+from tracker.contract.settings import Settings
+from tracker.runtime import control, inherited, memory, observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Handler, Status
+from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
 from tracker.store.credentials import LOOK_EVERY_S, StoredCredentials
 
 PARTS: Final = ("relay", "tracker", "console")
+_RELOAD_LIMIT_S: Final = 20.0
 
 _log = structlog.get_logger()
 
@@ -38,21 +45,35 @@ Ready = Callable[[Status], None]
 
 
 def run(config: Config, parts: Sequence[str], ready: Ready) -> int:
-    """Run the parts until a signal, and return the exit code; `ready` is called once everything listens.
+    """Run the parts in this process until a signal, and return the exit code; `ready` is called once they listen.
 
     ConfigError, KeysError: something stands in the way of the start, and nothing was started.
     """
+    prepare(config, parts)
+    bound = serve.bind(listens(config, parts), inherited.take(os.environ))
+    try:
+        keys = load_secrets(config, may_create=True)
+        return run_process(config, keys, bound, Seat(), ready)
+    finally:
+        serve.close(bound)
+
+
+def prepare(config: Config, parts: Sequence[str]) -> None:
+    """Make a serving process of this one, before anything is opened. ConfigError: these parts cannot run."""
     _check_parts(config, parts)
     serve.harden()
     memory.return_what_is_freed()
     observe.configure_logging(level=config.log.level, form=config.log.format, addresses=config.log.addresses)
     silence_library_log()
-    bound = serve.bind(listens(config, parts))
-    try:
-        keys = load_secrets(config, may_create=True)
-        return serve.run(lambda stop, reload: _Process(config, keys, bound).run(stop, reload, ready))
-    finally:
-        serve.close(bound)
+
+
+def run_process(config: Config, keys: Secrets, bound: Mapping[str, list[socket]], seat: Seat, ready: Ready) -> int:
+    """Run the parts whose sockets are bound. Raises ConfigError."""
+
+    def main(stop: asyncio.Event, reload: asyncio.Event) -> Coroutine[None, None, None]:
+        return _Process(config, keys, bound, seat).run(stop, reload, ready)
+
+    return serve.run(main, seat.lifeline)
 
 
 def listens(config: Config, parts: Sequence[str]) -> dict[str, Sequence[ListenAddress]]:
@@ -91,9 +112,10 @@ def _check_senders(config: Config, stored: StoredCredentials) -> None:
 class _Process:
     """The parts of one process, from its slots to its last flush."""
 
-    def __init__(self, config: Config, keys: Secrets, bound: Mapping[str, list[socket]]) -> None:
+    def __init__(self, config: Config, keys: Secrets, bound: Mapping[str, list[socket]], seat: Seat) -> None:
         """Claim the slots and wire the parts. ConfigError: a folder or a spool file cannot be used."""
-        self._config = config
+        self._config = self._opened = config
+        self._seat = seat
         self._bound = bound
         self._listens = listens(config, tuple(bound))
         self._started_at = now()
@@ -105,28 +127,38 @@ class _Process:
             slots.prepare_root(root, key)
         slots.prepare_file(config.storage.path, "storage.url")
         self._slots = slots.claim(roots)
-        listening = serve.addresses_of(bound["tracker"])[0] if "tracker" in bound else None
-        settings = config.settings(listening)
-        self._tracker = Tracker(
-            TrackerOptions(
-                journal_root=config.journal.directory,
-                journal_slot=self._slots["journal.directory"].directory,
-                journal_keep=config.journal.keep,
-                storage=config.storage.path,
-                hostname=config.hostname,
-                record_address=config.tracker.record_address,
-                trusted_proxies=config.tracker.trusted_proxies,
-            ),
-            settings,
-            keys,
-        )
+        self._reloads: list[asyncio.Future[Reloaded]] = []
+        settings = self._settings(config)
+        self._tracker = Tracker(self._tracker_options(config), settings, keys)
         self._relay: Relay | None = None
         self._stored = StoredCredentials(config.storage.path)
         if "relay" in bound:
             self._stored.look()
             _check_senders(config, self._stored)
-            self._relay = Relay(config, settings, keys, self._slots["spool.directory"], self._tracker.journal)
+            self._relay = Relay(
+                config,
+                settings,
+                keys,
+                own_slot=self._slots["spool.directory"],
+                journal=self._tracker.journal,
+                seat=seat,
+            )
             self._relay.know_stored(self._stored.found)
+
+    def _settings(self, config: Config) -> Settings:
+        bound = self._bound.get("tracker")
+        return config.settings(serve.addresses_of(bound)[0] if bound else None)
+
+    def _tracker_options(self, config: Config) -> TrackerOptions:
+        return TrackerOptions(
+            journal_root=config.journal.directory,
+            journal_slot=self._slots["journal.directory"].directory,
+            journal_keep=config.journal.keep,
+            storage=config.storage.path,
+            hostname=config.hostname,
+            record_address=config.tracker.record_address,
+            trusted_proxies=config.tracker.trusted_proxies,
+        )
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event, ready: Ready) -> None:
         """Serve until `stop` is set, then drain; `reload` has the configuration read again."""
@@ -136,6 +168,7 @@ class _Process:
                 background = await self._start(stack, group)
                 background.append(group.create_task(self._reload_whenever(reload), name="reload"))
                 _log.info("process_started", version=self.status().version, slot=self.status().slot)
+                observe.SERVING.set(1)
                 ready(self.status())
                 await stop.wait()
                 self._is_stopping = True
@@ -173,6 +206,7 @@ class _Process:
                 for part, sockets in self._bound.items()
             },
             queue=self._relay.waiting if self._relay is not None else 0,
+            supervisor=None if self._seat.is_alone else os.getppid(),
         )
 
     async def _start(self, stack: AsyncExitStack, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
@@ -194,18 +228,50 @@ class _Process:
         return background
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
-        """Take up what can change while it serves. A file that is broken is refused whole, and the old one stays."""
         while True:
             await wanted.wait()
             wanted.clear()
+            reloaded = await self._reload()
+            waiting, self._reloads = self._reloads, []
+            for outcome in waiting:
+                if not outcome.done():
+                    outcome.set_result(reloaded)
+
+    async def _reload(self) -> Reloaded:
+        """Take up what can change while it serves. A file that is broken is refused whole, and the old one stays."""
+        try:
+            config = await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
+            roomoptions.check_shares(config, self._seat.share.count)
+            settings = self._settings(config)
+            if self._relay is not None:
+                await self._relay.reload(config, settings)
+        except ConfigError as error:
+            reloaded = Reloaded(problems=[str(problem) for problem in error.problems])
+            _log.error("reload_refused", problems=reloaded.problems)
+            return reloaded
+        self._tracker.renew(self._tracker_options(config), settings)
+        reloaded = Reloaded(restart=wants_restart(self._opened, config))
+        self._config = config
+        _log.info("configuration_reloaded", path=str(config.source.path))
+        if reloaded.restart:
+            _log.warning("reload_needs_restart", keys=reloaded.restart)
+        return reloaded
+
+    async def _reload_all(self) -> Reloaded:
+        """Reload as at SIGHUP, where there are more workers all of them, and say what came of it here."""
+        if not self._seat.is_alone:
             try:
-                config = await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
-                if self._relay is not None:
-                    await self._relay.reload(config)
-            except ConfigError as error:
-                _log.error("reload_refused", problems=[str(problem) for problem in error.problems])
-            else:
-                _log.info("configuration_reloaded", path=str(config.source.path))
+                await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
+            except ConfigError as error:  # the supervisor would refuse it too, and not tell
+                return Reloaded(problems=[str(problem) for problem in error.problems])
+        outcome: asyncio.Future[Reloaded] = asyncio.get_running_loop().create_future()
+        self._reloads.append(outcome)
+        os.kill(os.getpid() if self._seat.is_alone else os.getppid(), signal.SIGHUP)
+        try:
+            async with asyncio.timeout(_RELOAD_LIMIT_S):
+                return await outcome
+        except TimeoutError:
+            return Reloaded(problems=["nothing came of it in time: the log of the service may say why"])
 
     async def _look_for_logins(self, relay: Relay) -> None:
         """Take up what `mailwake credentials` has stored."""
@@ -221,7 +287,11 @@ class _Process:
         async def status(_: bytes) -> Status:
             return self.status()
 
-        return {"status": status, **(self._relay.commands() if self._relay is not None else {})}
+        async def reload(_: bytes) -> Reloaded:
+            return await self._reload_all()
+
+        relay = self._relay.commands() if self._relay is not None else {}
+        return {"status": status, "reload": reload, **relay}
 
     async def _drain(self) -> None:
         parts = [self._tracker.drain()]
@@ -236,14 +306,16 @@ class _Process:
             return "the spool is full"
         return None
 
-    def _view(self) -> ProcessView:
-        status = self.status()
+    async def _view(self) -> ProcessView:
+        own = self.status()
+        found = [own] if self._seat.is_alone else await asyncio.to_thread(control.running, self._config.run_directory)
+        others = [status for status in found if status.pid != own.pid and status.supervisor == own.supervisor]
         return ProcessView(
-            version=status.version,
-            pid=status.pid,
+            version=own.version,
+            pids=[own.pid, *(status.pid for status in others)],
             started_at=self._started_at,
             config_path=str(self._config.source.path),
-            listening=status.listening,
+            listening=own.listening,
             upstreams={name: str(section.url) for name, section in self._config.upstreams.items()},
-            queue=status.queue,
+            queue=own.queue + sum(status.queue for status in others),
         )

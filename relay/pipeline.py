@@ -18,6 +18,7 @@ Does not talk SMTP, does not touch a disk, does not know an upstream or the witn
 """
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from typing import Final
 
 from relay.core import dkim, downgrade, outgoing, reply, senders
 from relay.core import plan as plans
-from relay.core.attempt import CopyForm, UpstreamReply
+from relay.core.attempt import OFF_LOOP_BYTES, CopyForm, UpstreamReply
 from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
 from relay.core.facts import facts_of, rejected_of
@@ -44,9 +45,8 @@ from tracker.contract.ids import COPY_SUFFIX_BYTES, RANDOM_BYTES_OF_MESSAGE_ID, 
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import Settings
 from tracker.contract.token import TokenKeys, day_of
+from tracker.runtime import turns
 
-OFF_LOOP_BYTES: Final = 256 * 1024
-"""A larger message is prepared in a thread: planning it takes longer than everybody else should wait."""
 CACHED_PLAN_BYTES: Final = 8 * 1024 * 1024
 """Messages whose plans are kept from acceptance to the first attempts; others are planned again from the spool."""
 
@@ -124,8 +124,8 @@ class Pipeline:
             rewrite=prepared.options,
             base_url=settings.base_url,
             key_id=self._ports.keys().minting(now),
-            body_8bit=not prepared.message.isascii(),
-            smtputf8=submission.envelope.smtputf8,
+            body_8bit=prepared.is_8bit,
+            smtputf8=submission.envelope.smtputf8 and not prepared.original.is_ascii,
             dsn=submission.envelope.dsn,
             dkim=prepared.decision.configuration_set.dkim if isinstance(prepared.decision, Track) else None,
         )
@@ -181,7 +181,7 @@ class Pipeline:
     ) -> Sequence[bytes | memoryview] | None:
         """Return what recipient number `row` of a spooled message gets: the same bytes at every call with this form.
 
-        None: the message has no such form.
+        None: the message has no such form. May be called in any thread.
         """
         if form.original and entry.rewrite is None:
             return None
@@ -206,7 +206,7 @@ class Pipeline:
         copy = entry.accepted.copies[row]
         if original:
             return marked(message, copy.copy)
-        options = _narrowed(entry.rewrite, copy)
+        options = self._narrowed(entry.rewrite, entry, copy)
         plan = self._plans.get(entry.id, options)
         if plan is None:
             plan = plans.make(message, options)
@@ -230,9 +230,29 @@ class Pipeline:
     def _question(self, entry: SpoolEntry, plan: RewritePlan) -> Question:
         """Make the copy of the first recipient, as it is sent, and say what was promised of it. Runs in a thread."""
         copy = entry.accepted.copies[0]
-        if entry.rewrite is not None and (options := _narrowed(entry.rewrite, copy)) != entry.rewrite:
+        if entry.rewrite is not None and (options := self._narrowed(entry.rewrite, entry, copy)) != entry.rewrite:
             plan = plans.make(plan.message, options)
         return question_of(plan, self._mint(entry, copy))
+
+    def _narrowed(self, options: RewriteOptions, entry: SpoolEntry, copy: CopyFacts) -> RewriteOptions:
+        """Return the options of one copy: those of its message, without what was taken away.
+
+        Its recipient's header may have taken tracking away, or the settings, since the message was accepted; these may
+        give nothing. A set that has gone says nothing.
+        """
+        settings = self._ports.settings()
+        chosen = settings.sets.get(entry.accepted.facts.configuration_set or "")
+        opens, html, text = (copy.opens, copy.clicks, copy.clicks) if settings.enabled else (False, False, False)
+        if chosen is not None:
+            opens, html, text = opens and chosen.open_tracking, html and chosen.html_links, text and chosen.text_links
+        if opens and html and text:
+            return options
+        return replace(
+            options,
+            open_tracking=options.open_tracking and opens,
+            html_links=options.html_links and html,
+            text_links=options.text_links and text,
+        )
 
     def _mint(self, entry: SpoolEntry, copy: CopyFacts) -> CopyMint:
         return CopyMint(
@@ -246,7 +266,8 @@ class Pipeline:
     async def _prepare(self, submission: Submission, settings: Settings, message_id: MessageId) -> Prepared | Reply:
         work = partial(prepare, submission, site=self._site, settings=settings, message_id=message_id)
         if len(submission.message) > OFF_LOOP_BYTES:
-            return await asyncio.to_thread(work)
+            with turns.short():
+                return await asyncio.to_thread(work)
         return work()
 
     def _copy_ids(self, message_id: MessageId, count: int) -> tuple[CopyId, ...]:
@@ -258,37 +279,30 @@ class Pipeline:
 
 
 class _PlanCache:
-    """Plans by message and options, the oldest dropped when their messages pass a number of bytes together."""
+    """Plans by message and options, the oldest dropped when their messages pass a number of bytes together.
+
+    Copies of large messages are made in threads, so that it is used in several.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._plans: OrderedDict[tuple[MessageId, RewriteOptions], RewritePlan] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, message: MessageId, options: RewriteOptions) -> RewritePlan | None:
         return self._plans.get((message, options))
 
     def keep(self, message: MessageId, options: RewriteOptions, plan: RewritePlan) -> None:
-        if (message, options) in self._plans or len(plan.message) > self._limit_bytes:
-            return
-        self._plans[message, options] = plan
-        self._bytes += len(plan.message)
-        while self._bytes > self._limit_bytes:
-            _, dropped = self._plans.popitem(last=False)
-            self._bytes -= len(dropped.message)
+        with self._lock:
+            if (message, options) in self._plans or len(plan.message) > self._limit_bytes:
+                return
+            self._plans[message, options] = plan
+            self._bytes += len(plan.message)
+            while self._bytes > self._limit_bytes:
+                _, dropped = self._plans.popitem(last=False)
+                self._bytes -= len(dropped.message)
 
 
 def _fallbacks(decision: Track | Untouched) -> tuple[str, ...]:
     return decision.configuration_set.fallbacks if isinstance(decision, Track) else ()
-
-
-def _narrowed(options: RewriteOptions, copy: CopyFacts) -> RewriteOptions:
-    """Return the options of one copy: what the message allows, without what its recipient's header took away."""
-    if copy.opens and copy.clicks:
-        return options
-    return replace(
-        options,
-        open_tracking=options.open_tracking and copy.opens,
-        html_links=options.html_links and copy.clicks,
-        text_links=options.text_links and copy.clicks,
-    )

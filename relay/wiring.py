@@ -8,45 +8,43 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from socket import socket
 from typing import Final
 
 import msgspec
 import structlog
 
+from relay import roomoptions
 from relay.appconfig import Config
-from relay.config.upstream import UpstreamSection
-from relay.core import providers
 from relay.core import reply as replies
 from relay.core.attempt import Attempt, Transaction, UpstreamReply
-from relay.core.dkim import Signer, is_aligned
+from relay.core.dkim import Signer
 from relay.core.outgoing import OutgoingFields
 from relay.core.reply import Reply
-from relay.dkimkeys import GOOD_RSA_BITS
 from relay.pipeline import Pipeline, Ports
 from relay.signedmail import SignedMail
 from relay.smtp.access import Access
 from relay.smtp.auth import Gate
-from relay.smtp.guessing import Guesses
+from relay.smtp.guessing import FREE_TRIES, Guesses
 from relay.smtp.listener import Listener
 from relay.smtp.memory import MessageMemory
-from relay.smtp.options import ListenerOptions
+from relay.smtp.ourselves import Sign
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
-from relay.smtp.tls import EXPIRY, ServerTls, TlsError, TlsFiles
-from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, Upstream, UpstreamOptions
+from relay.smtp.tls import EXPIRY, ServerTls, TlsError
+from relay.smtp.upstreams import Upstream
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
-from relay.spool.errors import SpoolVersionError
-from relay.spool.files import Spool
-from relay.spool.lane import UpstreamLimits
-from relay.spool.reporter import ReportOptions
-from relay.spool.runner import Runner, RunnerOptions
-from relay.spool.space import SpaceGate, SpoolOptions
+from relay.spool.errors import SpoolRestoredError, SpoolVersionError
+from relay.spool.files import QUEUE, Spool
+from relay.spool.runner import Runner
+from relay.spool.space import SpaceGate
+from relay.spool.stamp import Stamp, twin_of
 from relay.verification.sampling import Sampler
 from tracker.app import now
-from tracker.contract.credentials import Credential, CredentialBook, Permission
+from tracker.contract.credentials import Credential
 from tracker.contract.events import Rejected
 from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
@@ -55,47 +53,60 @@ from tracker.runtime.budget import ByteBudget
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Handler
 from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
+from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.slots import Slot
 
 DRAIN_S: Final = 8.0  # container engines kill after 10 s
 _FAREWELL_S: Final = 0.5
+_LOOK_FOR_SLOTS_S: Final = 5.0
+_SPOOL: Final = "spool.directory"
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What the pipeline goes by, replaced as a whole by a reload."""
+
+    settings: Settings
+    signers: Mapping[str, Signer]
+    fields: Mapping[str, OutgoingFields]
 
 
 class Relay:
     """Listener, pipeline, spool, runner and sampler of a process, and the upstreams that they send through."""
 
-    def __init__(self, config: Config, settings: Settings, keys: Secrets, own_slot: Slot, journal: EventSink) -> None:
-        """Open the spool, adopt what others left. ConfigError: a spool file or a certificate cannot be used."""
+    def __init__(
+        self, config: Config, settings: Settings, keys: Secrets, *, own_slot: Slot, journal: EventSink, seat: Seat
+    ) -> None:
+        """Open the spool; alone, adopt what others left. ConfigError: a spool file or a certificate cannot be used.
+
+        One of several processes adopts later: they are claiming their own slots just now.
+        """
+        share = seat.share
+        self._share = share
+        self._config = config
         self._is_draining = False
         self._journal = journal
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
-        adopted = slots.adopt("spool.directory", config.spool.directory, "q")
-        in_flight_bytes = config.relay.memory_in_flight
-        loads = ByteBudget(in_flight_bytes // 2)
-        self._spools = [_open_spool(slot, loads) for slot in (own_slot, *adopted)]
-        self._gate = SpaceGate(
-            self._spools,
-            SpoolOptions(
-                high_water_bytes=config.spool.high_water,
-                min_free_bytes=config.spool.min_free,
-                max_message_bytes=config.relay.max_message,
-            ),
-        )
-        self._upstreams = {
-            name: _make_upstream(name, section, config.hostname) for name, section in config.upstreams.items()
-        }
-        signers = _signers(config)
+        self._sign = Sign(keys.sign_key)
+        in_flight_bytes = config.relay.memory_in_flight // share.count
+        self._loads = ByteBudget(in_flight_bytes // 2)
+        adopted = slots.adopt(_SPOOL, config.spool.directory, QUEUE) if seat.is_alone else []
+        self._spools = [open_spool(slot, self._loads, config.journal.directory) for slot in (own_slot, *adopted)]
+        self._gate = SpaceGate(self._spools, roomoptions.space_options(config), seat.counts)
+        self._upstreams = {name: self._make_upstream(config, name) for name in config.upstreams}
+        self._rules = _rules(config, settings)
         self._signed_mail = SignedMail(time.monotonic)
-        share = config.tracking.verify_sample
-        self._sampler = Sampler(share, os.urandom) if share else None
+        sampled = config.tracking.verify_sample
+        self._sampler = Sampler(sampled, os.urandom) if sampled else None
+        self._adopting: asyncio.Task[None] | None = None
         self._sampling: asyncio.Task[None] | None = None
         pipeline = Pipeline(
             config.site,
             Ports(
-                settings=lambda: settings,
+                settings=lambda: self._rules.settings,
                 keys=lambda: keys.tokens,
                 put=self._spools[0].put,
                 take_out=self._spools[0].remove,
@@ -103,47 +114,37 @@ class Relay:
                 clock=now,
                 entropy=os.urandom,
                 reject=self._tell_reject,
-                signers=lambda: signers,
+                signers=lambda: self._rules.signers,
                 verify=self._sampler.offer if self._sampler is not None else None,
-                fields={name: _fields(section) for name, section in config.upstreams.items()}.__getitem__,
+                fields=lambda upstream: self._rules.fields[upstream],
                 verdict=self._queue_and_wait if config.relay.inline_wait else None,
                 accept_deadline_s=config.relay.accept_deadline.total_seconds(),
             ),
         )
         self._runner = Runner(
             spools=self._spools,
-            upstreams={
-                name: UpstreamLimits(
-                    max_connections=section.max_connections,
-                    max_recipients=section.max_recipients,
-                    max_rate_per_s=section.max_rate,
-                    provider=section.provider,
-                    final=section.final,
-                    host=section.url.host or config.hostname,
-                )
-                for name, section in config.upstreams.items()
-            },
+            upstreams=roomoptions.upstream_limits(config, share),
             send=self._send,
             copy_of=pipeline.copy_of,
             sink=journal,
-            options=RunnerOptions(reports=_report_options(config), retry_for=config.spool.retry_for),
+            options=roomoptions.runner_options(config, share),
             clock=now,
             entropy=os.urandom,
         )
         self._passwords = Passwords(time.monotonic)
-        self._book = credential_book(config)
+        self._book = roomoptions.credential_book(config)
         self._access = Access(
             gate=Gate(lambda: self._book, self._passwords),
             guesses=Guesses(
-                limit=config.relay.max_auth_failures,
+                limit=share.at_least_of(config.relay.max_auth_failures, FREE_TRIES),
                 block_s=config.relay.auth_block_for.total_seconds(),
                 monotonic_s=time.monotonic,
             ),
         )
-        self._secure(config)
+        self._secure(config, _load_tls(config))
         self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
         self._listener = Listener(
-            listener_options(config),
+            roomoptions.listener_options(config, self._sign),
             pipeline.accept,
             self.admit,
             self._access,
@@ -152,8 +153,9 @@ class Relay:
                 hold_bytes=in_flight_bytes // 8,
                 load_bytes=in_flight_bytes * 3 // 8,
                 scratch=self._spools[0].scratch,
-                is_short=MemoryWatch(config.relay.max_memory or soft_limit_bytes()).is_short,
+                is_short=MemoryWatch((config.relay.max_memory or soft_limit_bytes()) // share.count).is_short,
             ),
+            counts=seat.counts,
         )
 
     @property
@@ -177,6 +179,7 @@ class Relay:
     async def start(self, group: asyncio.TaskGroup, sockets: list[socket]) -> None:
         """Take up what the spool holds, then listen."""
         group.create_task(self._runner.run(), name="deliver")
+        self._adopting = group.create_task(self._adopt_what_is_left(), name="adopt")
         if self._sampler is not None:
             self._sampling = group.create_task(self._sampler.run(), name="verify")
         plain, with_tls = (
@@ -185,14 +188,30 @@ class Relay:
         )
         await self._listener.start(plain, tls_sockets=with_tls)
 
-    async def reload(self, config: Config) -> None:
-        """Take up certificate, logins, networks and limits of a new configuration; no connection is dropped.
+    async def reload(self, config: Config, settings: Settings) -> None:
+        """Take up another configuration; no connection is dropped. What wants a restart stays as it was.
 
-        ConfigError: the certificate cannot be used, and nothing has changed.
+        ConfigError: the certificate, or one of an upstream's, cannot be used, and nothing has changed.
         """
-        await asyncio.to_thread(self._secure, config)
-        self._book = replace(self._book, declared=credential_book(config).declared)
-        self._listener.configure(listener_options(config))
+        tls = await asyncio.to_thread(_load_tls, config)
+        changed = [
+            name
+            for name, section in config.upstreams.items()
+            if name not in self._upstreams or section != self._config.upstreams[name]
+        ]
+        made = {name: await asyncio.to_thread(self._make_upstream, config, name) for name in changed}
+        gone = [upstream for name, upstream in self._upstreams.items() if name in made or name not in config.upstreams]
+        self._config = config
+        self._upstreams = {name: made.get(name) or self._upstreams[name] for name in config.upstreams}
+        self._rules = _rules(config, settings)
+        self._secure(config, tls)
+        self._book = replace(self._book, declared=roomoptions.credential_book(config).declared)
+        self._gate.options = roomoptions.space_options(config)
+        self._listener.configure(roomoptions.listener_options(config, self._sign))
+        self._runner.renew(
+            roomoptions.upstream_limits(config, self._share), roomoptions.runner_options(config, self._share)
+        )
+        await asyncio.gather(*(upstream.close() for upstream in gone))
 
     async def _tell_reject(self, record: Rejected) -> None:
         """Journal a refusal; the client gets it all the same where the journal cannot be written."""
@@ -205,24 +224,64 @@ class Relay:
         """Let in the logins that the storage has; None: it could not be read yet."""
         self._book = replace(self._book, stored=found)
 
-    def _secure(self, config: Config) -> None:
-        """Load the certificate, for connections that come from now on."""
-        files = tls_files(config)
-        if files is None:
-            self._access.tls, self._access.require_tls = None, False
+    def _secure(self, config: Config, tls: ServerTls | None) -> None:
+        """Use a certificate for connections that come from now on."""
+        self._access.tls, self._access.require_tls = tls, tls is not None and config.relay_tls.require
+        if tls is None:
             EXPIRY.set(0)
-            return
+        else:
+            tls.warn(now())
+
+    def _make_upstream(self, config: Config, name: str) -> Upstream:
+        section = config.upstreams[name]
         try:
-            tls = ServerTls(files)
-        except TlsError as error:
-            raise ConfigError(None, [tls_problem(error)]) from error
-        self._access.tls, self._access.require_tls = tls, config.relay_tls.require
-        tls.warn(now())
+            return make_upstream(roomoptions.upstream_options(name, section, config.hostname, self._share, self._sign))
+        except OSError as error:
+            wrong = f"{section.tls_ca} cannot be used: {error}"
+            problem = Problem(key=f"upstream.{name}.tls_ca", wrong=wrong, remedy="name a PEM file with certificates")
+            raise ConfigError(None, [problem]) from error
+
+    async def _adopt_what_is_left(self) -> None:
+        """Take over the slots of processes that are gone, and tell the others how much mail waits here.
+
+        A slot must be found free twice: whoever was just started in the place of another comes for it first.
+        """
+        root = self._config.spool.directory
+        before: set[int] = set()
+        unusable: set[int] = set()
+        while True:
+            await asyncio.sleep(_LOOK_FOR_SLOTS_S)
+            self._gate.publish()
+            try:
+                free = await asyncio.to_thread(slots.left, root, QUEUE) - unusable
+                for slot in await asyncio.to_thread(slots.adopt, _SPOOL, root, QUEUE, free & before):
+                    if not await self._adopt(slot):
+                        unusable.add(slot.number)
+                before = free
+            except (ConfigError, OSError) as error:
+                _log.error("slots_not_seen", error=str(error))
+
+    async def _adopt(self, slot: Slot) -> bool:
+        try:
+            spool = await asyncio.to_thread(open_spool, slot, self._loads, self._config.journal.directory)
+        except ConfigError as error:
+            slot.close()
+            _log.error("slot_not_adopted", slot=slot.number, error=str(error))
+            return False
+        try:
+            await self._runner.adopt(spool)
+        except OSError as error:  # what is known by now is delivered; the rest waits for the next process
+            _log.error("slot_not_adopted", slot=slot.number, error=str(error))
+        else:
+            _log.info("slot_adopted", slot=slot.number)
+        return True
 
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
         self._is_draining = True
         await asyncio.gather(self._listener.drain(DRAIN_S), self._runner.drain(DRAIN_S))
+        if self._adopting is not None:
+            self._adopting.cancel()
         if self._sampling is not None:
             self._sampling.cancel()
         with suppress(TimeoutError):
@@ -260,120 +319,29 @@ class Relay:
         return await self._upstreams[upstream].send(transaction)
 
 
-def _signers(config: Config) -> dict[str, Signer]:
-    """Return who signs for each table `[dkim.NAME]`."""
-    for name, section in config.dkims.items():
-        if section.key.rsa_bits is not None and section.key.rsa_bits < GOOD_RSA_BITS:
-            _log.warning("dkim_key_weak", table=name, bits=section.key.rsa_bits)
-    return {name: section.signer for name, section in config.dkims.items()}
-
-
-def _report_options(config: Config) -> ReportOptions:
-    """Reports are signed by the table of the account's set where its domain speaks for their From."""
-    chosen = config.sets.get(config.tracking.configuration_set)
-    table = chosen.dkim if chosen is not None else None
-    author = (config.spool.dsn_sender or "").rpartition("@")[2] or config.hostname
-    return ReportOptions(
-        dkim=table if table is not None and is_aligned(config.dkims[table].domain, author) else None,
-        hostname=config.hostname,
-        enabled=config.spool.dsn,
-        sender=config.spool.dsn_sender or "",
-        per_hour=config.spool.dsn_per_hour,
-    )
-
-
-def listener_options(config: Config) -> ListenerOptions:
-    """Translate the table `[relay]` into what the listener takes."""
-    relay = config.relay
-    return ListenerOptions(
-        hostname=config.hostname,
-        max_message_bytes=relay.max_message,
-        max_recipients=relay.max_recipients,
-        max_connections=relay.max_connections,
-        max_connections_per_address=relay.max_connections_per_address,
-        allow_networks=relay.allow_networks,
-        dsn=config.spool.dsn,
-        max_errors=relay.max_errors,
-        max_junk_commands=relay.max_junk_commands,
-        command_timeout_s=relay.command_timeout.total_seconds(),
-        stranger_timeout_s=relay.login_timeout.total_seconds(),
-        session_timeout_s=relay.session_timeout.total_seconds(),
-        data_timeout_s=relay.data_timeout.total_seconds(),
-        min_data_bytes_per_s=relay.min_data_rate,
-    )
-
-
-def _open_spool(slot: Slot, loads: ByteBudget) -> Spool:
-    spool = Spool(slot.directory, loads)
+def open_spool(slot: Slot, loads: ByteBudget, journal: Path) -> Spool:
+    """Open the spool of a slot that is ours. ConfigError: a file of it, or its folder, cannot be used."""
+    spool = Spool(slot.directory, loads, Stamp(slot.directory, twin_of(journal, slot.number)))
     try:
         spool.open()
+    except SpoolRestoredError as error:
+        raise ConfigError(None, [Problem(key=_SPOOL, wrong=str(error), remedy=error.remedy)]) from error
     except (SpoolVersionError, OSError) as error:
         wrong = f"{slot.directory} cannot be used: {error}"
         remedy = "start the version that wrote it, or mend the folder"
-        raise ConfigError(None, [Problem(key="spool.directory", wrong=wrong, remedy=remedy)]) from error
+        raise ConfigError(None, [Problem(key=_SPOOL, wrong=wrong, remedy=remedy)]) from error
     return spool
 
 
-def tls_files(config: Config) -> TlsFiles | None:
-    """Return the files of `[relay.tls]`, None where there are none."""
-    section = config.relay_tls
-    if section.certificate is None or section.key is None:
-        return None
-    return TlsFiles(certificate=section.certificate, key=section.key)
+def _rules(config: Config, settings: Settings) -> _Rules:
+    fields = {name: roomoptions.outgoing_fields(section) for name, section in config.upstreams.items()}
+    return _Rules(settings=settings, signers=roomoptions.signers(config), fields=fields)
 
 
-def tls_problem(error: TlsError) -> Problem:
-    """Say in the file's words what is wrong with a certificate or key."""
-    return Problem(key=f"relay.tls.{error.part}", wrong=error.wrong, remedy=error.remedy)
-
-
-def credential_book(config: Config) -> CredentialBook:
-    """Return the logins of the file."""
-    declared = {
-        name: Credential(
-            name=name,
-            password_hash=section.password_hash.get_secret_value(),
-            permission=Permission(sender_domains=section.sender_domains, configuration_sets=section.configuration_sets),
-        )
-        for name, section in config.credentials.items()
-    }
-    return CredentialBook(declared=declared, stored=None)
-
-
-def _make_upstream(name: str, section: UpstreamSection, hostname: str) -> Upstream:
+def _load_tls(config: Config) -> ServerTls | None:
+    """Load the certificate; None where there is none. ConfigError: it cannot be used."""
+    files = roomoptions.tls_files(config)
     try:
-        return make_upstream(upstream_options(name, section, hostname))
-    except OSError as error:
-        wrong = f"{section.tls_ca} cannot be used: {error}"
-        problem = Problem(key=f"upstream.{name}.tls_ca", wrong=wrong, remedy="name a PEM file with certificates")
-        raise ConfigError(None, [problem]) from error
-
-
-def _fields(section: UpstreamSection) -> OutgoingFields:
-    always = tuple(section.set_headers.items())
-    return OutgoingFields(
-        always=always,
-        with_set=providers.NO_TRACKING[section.provider],
-        replaced=providers.REPLACED[section.provider],
-    )
-
-
-def upstream_options(name: str, section: UpstreamSection, hostname: str) -> UpstreamOptions:
-    """Translate a table `[upstream.NAME]` into what the SMTP client takes."""
-    url = section.url
-    target: Target
-    if url.maildir is not None:
-        target = MaildirTarget(url.maildir)
-    else:
-        target = SmtpTarget(url.host, url.port, Security(url.scheme))
-    return UpstreamOptions(
-        name=name,
-        target=target,
-        hostname=hostname,
-        username=section.username or "",
-        password=section.password.get_secret_value() if section.password is not None else "",
-        tls_ca=section.tls_ca,
-        provider=section.provider,
-        max_connections=section.max_connections,
-        max_messages_per_connection=section.max_messages_per_connection,
-    )
+        return None if files is None else ServerTls(files)
+    except TlsError as error:
+        raise ConfigError(None, [roomoptions.tls_problem(error)]) from error

@@ -9,9 +9,9 @@ the background stops; the journal is closed last, by `close`, when nobody has an
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -63,6 +63,9 @@ class Tracker:
         """Wire it; nothing is opened yet."""
         self._options = options
         self._settings = settings
+        self._secrets = secrets
+        self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
+        self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
         self.ingester = Ingester(
@@ -75,19 +78,27 @@ class Tracker:
             on_commit=self.publisher.wake,
         )
         self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
-        hit_settings = HitSettings(
-            keys=secrets.tokens,
-            rules=Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8")),
-            collect_for=settings.collect_for,
-            record_address=options.record_address,
-            trusted_proxies=options.trusted_proxies,
-        )
         self._host = TrackingHost(
-            settings=lambda: hit_settings,
+            settings=lambda: self._hit_settings,
             record=self.journal.emit_within,
             verification_key=secrets.verification_key,
             clock=now,
         )
+
+    def _make_hit_settings(self, options: TrackerOptions) -> HitSettings:
+        return HitSettings(
+            keys=self._secrets.tokens,
+            rules=self._rules,
+            collect_for=self._settings.collect_for,
+            record_address=options.record_address,
+            trusted_proxies=options.trusted_proxies,
+        )
+
+    def renew(self, options: TrackerOptions, settings: Settings) -> None:
+        """Go by other settings from now on. Folders, storage and destinations stay those of the start."""
+        self._settings = replace(settings, destinations={**settings.destinations, **self._settings.destinations})
+        self._hit_settings = self._make_hit_settings(options)
+        self.publisher.renew(self._settings)
 
     async def open(self) -> None:
         """Open the journal. OSError: its folder cannot be written."""
@@ -107,7 +118,7 @@ class Tracker:
         finally:
             os.close(lock)
 
-    def console(self, process: Callable[[], ProcessView]) -> web.Application:
+    def console(self, process: Callable[[], Awaitable[ProcessView]]) -> web.Application:
         """Make the console of this process."""
         return console.make_app(process, lambda: look(self.store, self._options.journal_root, now()))
 

@@ -3,10 +3,10 @@
 import json
 import os
 import secrets as random
-import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -77,7 +77,7 @@ def _findings(config_path: Path | None, send_to: "Address | None") -> Iterator[F
     yield _senders(config)
     yield from _certificate(config)
     for name, upstream in config.upstreams.items():
-        yield _upstream(config, name, upstream, running)
+        yield _upstream(config, name, upstream)
     for name, dkim in config.dkims.items():
         yield _dkim(config, name, dkim)
     yield _storage(config, running)
@@ -166,8 +166,8 @@ def _senders(config: "Config") -> Finding:
 
 def _certificate(config: "Config") -> Iterator[Finding]:
     """Read the certificate as the relay does."""
+    from relay.roomoptions import tls_files
     from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError
-    from relay.wiring import tls_files
     from tracker.app import now
 
     files = tls_files(config)
@@ -180,14 +180,16 @@ def _certificate(config: "Config") -> Iterator[Finding]:
         return
     detail = f"{files.certificate} {'ends' if ends_at > now() else 'has ended'} at {ends_at.isoformat()}"
     if ends_at - now() < EXPIRES_SOON:
-        remedy = "renew it, and send SIGHUP"
+        remedy = "renew it, and run `mailwake reload`"
         yield Finding(what="relay.tls.certificate", outcome="failed", detail=detail, remedy=remedy)
     else:
         yield Finding(what="relay.tls.certificate", outcome="ok", detail=detail)
 
 
-def _upstream(config: "Config", name: str, section: "UpstreamSection", running: "list[Status]") -> Finding:
+def _upstream(config: "Config", name: str, section: "UpstreamSection") -> Finding:
     import asyncio
+
+    from relay.core.attempt import Phase
 
     what = f"upstream.{name}"
     url = section.url
@@ -199,12 +201,12 @@ def _upstream(config: "Config", name: str, section: "UpstreamSection", running: 
             return Finding(what=what, outcome="ok", detail=str(url))
         remedy = "let this user write there, or name another"
         return Finding(what=what, outcome="failed", detail=f"{existing} is no folder to write to", remedy=remedy)
-    if _is_ourselves(config, url.host, url.port, running):
-        remedy = "name the next server on the way"
-        return Finding(what=what, outcome="failed", detail=f"{url} is this relay itself", remedy=remedy)
     trouble = asyncio.run(_greet(config, name, section))
     if trouble is not None:
-        return Finding(what=what, outcome="failed", detail=trouble, remedy="mend the url, the login or tls_ca")
+        remedy = "mend the url, the login or tls_ca"
+        if trouble.startswith(f"{Phase.AUTH}: "):
+            remedy = f"mend username and password of [upstream.{name}], then run `mailwake reload`"
+        return Finding(what=what, outcome="failed", detail=trouble, remedy=remedy)
     return Finding(what=what, outcome="ok", detail=f"{url} answers and takes the login")
 
 
@@ -213,11 +215,17 @@ async def _greet(config: "Config", name: str, section: "UpstreamSection") -> str
     import asyncio
 
     from relay.core.attempt import Accepted, Deferred, Rejected, Unknown
+    from relay.roomoptions import upstream_options
+    from relay.smtp.ourselves import Sign
     from relay.smtp.upstream import Connection, verifying_context
     from relay.smtp.upstreams import SmtpTarget
-    from relay.wiring import upstream_options
+    from tracker.contract.errors import KeysError
+    from tracker.runtime import secrets
+    from tracker.runtime.seat import Share
 
-    options = upstream_options(name, section, config.hostname)
+    options = upstream_options(name, section, config.hostname, Share())
+    with suppress(KeysError):  # it is a finding of its own
+        options = replace(options, sign=Sign(secrets.load(config.keys.file).sign_key))
     if not isinstance(options.target, SmtpTarget):
         return None
     try:
@@ -263,26 +271,6 @@ def _dkim(config: "Config", name: str, section: "DkimSection") -> Finding:
     if key.rsa_bits is not None and key.rsa_bits < GOOD_RSA_BITS:
         remedy = f"the key has {key.rsa_bits} bits: make one of {GOOD_RSA_BITS}, under another selector"
     return Finding(what=what, outcome="ok", detail=f"{at} has the key", remedy=remedy)
-
-
-def _is_ourselves(config: "Config", host: str, port: int, running: "list[Status]") -> bool:
-    """Say whether the upstream's name leads to a port of this machine on which the relay listens."""
-    ports = {address.port for address in config.relay.listen}
-    ports |= {int(text.rpartition(":")[2]) for status in running for text in status.listening.get("relay", [])}
-    if port not in ports:
-        return False
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return False
-    for family, _, _, _, address in found:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((address[0], 0))  # only addresses of this machine can be bound
-            except OSError:
-                continue
-            return True
-    return False
 
 
 def _storage(config: "Config", running: "list[Status]") -> Finding:

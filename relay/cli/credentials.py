@@ -155,7 +155,7 @@ def remove(*, config_path: Path | None, name: str) -> None:
 
 
 def _all(config: "Config") -> "dict[str, Credential]":
-    from relay.wiring import credential_book
+    from relay.roomoptions import credential_book
 
     return _stored(config) | dict(credential_book(config).declared)
 

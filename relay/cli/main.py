@@ -17,6 +17,7 @@ from relay.cli.init import init
 from relay.cli.mail import decode, rewrite, send
 from relay.cli.options import EXIT_UNUSABLE
 from relay.cli.queue import queue
+from relay.cli.reload import reload
 from relay.cli.serve import serve
 
 
@@ -42,5 +43,8 @@ def main() -> None:
     """Relay mail with tracked links, and record who opens and clicks."""
 
 
-for _command in (serve, demo, init, check, config, rewrite, explain, decode, send, events, stats, queue, credentials):
+_COMMANDS = (
+    serve, demo, init, check, reload, config, rewrite, explain, decode, send, events, stats, queue, credentials,
+)  # fmt: skip
+for _command in _COMMANDS:
     main.add_command(_command)

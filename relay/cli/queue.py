@@ -191,17 +191,18 @@ def _obey(config: "Config", order: "Order", batch: "list[QueuedMail]") -> "Itera
 
     ids = [mail.id for mail in batch]
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    for slot in inspection.slots_of(config.spool.directory):
-        own = [mail.id for mail in batch if mail.slot == int(slot.name)]
-        descriptor = slots.lock(slot / slots.LOCK) if own else None
-        if descriptor is None:
-            continue
-        try:
-            yield desk.obey_on_files(slot, order, own, now_ms=now_ms)
-        except OSError as error:
-            yield f"{slot}: {error.strerror}"
-        finally:
-            os.close(descriptor)
+    with slots.hold_off_starts(config.spool.directory):
+        for slot in inspection.slots_of(config.spool.directory):
+            own = [mail.id for mail in batch if mail.slot == int(slot.name)]
+            descriptor = slots.lock(slot / slots.LOCK) if own else None
+            if descriptor is None:
+                continue
+            try:
+                yield desk.obey_on_files(slot, order, own, now_ms=now_ms)
+            except OSError as error:
+                yield f"{slot}: {error.strerror}"
+            finally:
+                os.close(descriptor)
     request = msgspec.json.encode(QueueRequest(order=order, ids=ids))
     for path in control.sockets(config.run_directory):
         match control.ask(path, request, Obeyed):

@@ -27,6 +27,12 @@ from relay.core.providers import Provider
 from tracker.contract import backoff
 from tracker.contract.ids import CopyId
 
+OFF_LOOP_BYTES: Final = 256 * 1024
+"""What is done with all bytes of a larger message is done in a thread: everybody else should not wait as long.
+
+Signing 25 MB takes half a second.
+"""
+
 SCHEDULE: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 30, 60, 120, 240))
 """After failed attempt 1, 2, 3 …; the last step repeats."""
 
@@ -125,7 +131,7 @@ class Rejected:
 class Deferred:
     """Not now. `of_upstream`: a condition of the upstream, no fault of the copy; `detail` is for logs and rows.
 
-    `throttled`: the condition is that we send too fast; nothing else is wrong with the upstream.
+    `throttled`: the condition is that we send too fast; nothing else is wrong with it. `ours`: it was not asked.
     """
 
     reply: UpstreamReply | None
@@ -133,6 +139,7 @@ class Deferred:
     of_upstream: bool
     detail: str
     throttled: bool = False
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,11 @@ class HeaderBlock:
     is_cut: bool
     fields: tuple[Field, ...]
 
+    @property
+    def is_ascii(self) -> bool:
+        """True where no field has an octet above 127."""
+        return self.raw[self.start : self.end].isascii()
+
     def find(self, name: str) -> Iterator[Field]:
         """Yield the fields of a name (any case), first to last."""
         wanted = name.lower().encode("ascii")

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 Mode = Literal["normalize", "reject"]
 
-_STRIDE_BYTES: Final = 1 << 20  # 3 ms of counting at the most: no other thread runs meanwhile
+_STRIDE_BYTES: Final = 1 << 16  # half a millisecond of counting at the most: no other thread runs meanwhile
 _CR_TO_SPACE: Final = bytes.maketrans(b"\r", b" ")
 
 
@@ -33,7 +33,7 @@ def settle(raw: bytes, mode: Mode = "normalize") -> bytes | LineEndFault:
 
     The message itself is returned where nothing is wrong. Linear, at memory speed.
     """
-    if b"\0" in raw:
+    if any(raw.find(b"\0", start, start + _STRIDE_BYTES) >= 0 for start in range(0, len(raw), _STRIDE_BYTES)):
         return LineEndFault.NUL
     if not _has_bare(raw):
         return raw

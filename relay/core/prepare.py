@@ -46,11 +46,12 @@ class Site:
 class Prepared:
     """A message that is accepted but for the disk.
 
-    `message` is what the spool keeps. `plan` is None where it passes untouched; `original` is the header block as the
-    client sent it, control headers included.
+    `message` is what the spool keeps; `is_8bit`: it is not ASCII alone. `plan` is None where it passes untouched;
+    `original` is the header block as the client sent it, control headers included.
     """
 
     message: bytes
+    is_8bit: bool
     original: HeaderBlock
     controls: Controls
     decision: Track | Untouched
@@ -89,6 +90,7 @@ def prepare(submission: Submission, *, site: Site, settings: Settings, message_i
     options = _options(decision, settings, original)
     return Prepared(
         message=message,
+        is_8bit=not message.isascii(),
         original=original,
         controls=controls,
         decision=decision,

@@ -71,7 +71,13 @@ _OF_RECIPIENT: Final = re.compile(r"4\.(?:2\.\d{1,3}|5\.3)(?![0-9.])")
 _ID: Final = r"([\w.@/+=-]{1,128})"
 _QUEUED_AS: Final = r"\bqueued as <?" + _ID  # Postfix, Postmark, SendGrid, Mailwake
 _MESSAGE_ID: Final[dict[Provider, re.Pattern[str]]] = {
-    "generic": re.compile(_QUEUED_AS + r"|\bid=<?" + _ID, re.IGNORECASE | re.ASCII),  # id=: Exim
+    "generic": re.compile(
+        _QUEUED_AS
+        + rf"|\bid=<?{_ID}"  # Exim
+        + rf"|^2\.0\.0 {_ID} Message accepted for delivery"  # sendmail, OpenSMTPD
+        + rf"|\bMessage Queued \({_ID}\)",  # Haraka
+        re.IGNORECASE | re.ASCII,
+    ),
     "ses": re.compile(r"\bOk ([0-9a-f]{16}-[0-9a-f-]{1,100})", re.IGNORECASE | re.ASCII),
     "postmark": re.compile(_QUEUED_AS, re.IGNORECASE | re.ASCII),
     "sendgrid": re.compile(_QUEUED_AS, re.IGNORECASE | re.ASCII),

@@ -4,8 +4,8 @@ The library cancels a session at the end of file, a reset and a time-out, whatev
 is half in the spool would be cut off by that; so the handler runs in a task that only its own end ends, and the session
 waits for it behind a shield. The event loop holds tasks weakly: the strong reference is here, and a drain waits for it.
 
-An exception of the handler is our fault, so it is 451, and the wire learns a reference only (the library would say 500
-and the exception's text).
+A disk that does not take the message is 452 where it has no room, else 451. Any other exception of the handler is our
+fault, so it is 451. The wire learns a reference only (the library would say 500 and the exception's text).
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from relay.core.submission import Submission
 from relay.smtp.incoming import Incoming
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept
+from tracker.runtime.durable import NO_ROOM
 
 log = structlog.get_logger()
 
@@ -56,6 +57,12 @@ class Acceptances:
                     return await self._accept(submission_of(await incoming.load()))
             log.warning("message_found_no_room", size_bytes=incoming.size_bytes)
             return replies.TOO_MUCH_AT_A_TIME
+        except OSError as error:
+            reference = secrets.token_hex(4)
+            log.error(  # noqa: TRY400 - a disk is no fault of ours, and a full one would fill the log with tracebacks
+                "message_not_written", reference=reference, error=error.strerror
+            )
+            return replies.SPOOL_FULL if error.errno in NO_ROOM else replies.local_error(reference)
         except Exception:  # whatever it is, it is ours: the client keeps the message and tries again
             reference = secrets.token_hex(4)
             log.exception("acceptance_failed", reference=reference)

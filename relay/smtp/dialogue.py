@@ -53,10 +53,11 @@ class Dialogue:
         """What EHLO offers, our name first; nothing that is not done in full."""
         size = f"SIZE {self._options.max_message_bytes}"
         reports = ("DSN",) if self._options.dsn else ()
+        sign = (self._options.sign.line(),) if self._options.sign is not None else ()
         starttls = ("STARTTLS",) if self._access.tls is not None and not self.is_secure else ()
         auth = (f"AUTH {' '.join(MECHANISMS)}",) if self._refusal_of_auth() is None else ()
         always = ("PIPELINING", size, "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
-        return (self._options.hostname, *always, *reports, *starttls, *auth)
+        return (self._options.hostname, *always, *reports, *starttls, *auth, *sign)
 
     @property
     def may_send(self) -> bool:

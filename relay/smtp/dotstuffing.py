@@ -27,5 +27,7 @@ def wire_blocks(slices: Iterable[bytes | memoryview], block_bytes: int = BLOCK_B
             yield pending, False
         joined = before + block
         before = joined[-2:]
-        pending = joined.replace(b"\r\n.", b"\r\n..")[2:]
+        if b"." in joined:  # else nothing is looked for in lines that are all empty: the search is slowest there
+            joined = joined.replace(b"\r\n.", b"\r\n..")
+        pending = joined[2:]
     yield pending + (b".\r\n" if before == b"\r\n" else b"\r\n.\r\n"), True

@@ -13,7 +13,6 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,9 +29,12 @@ from relay.smtp.memory import MessageMemory
 from relay.smtp.options import Accept, Admit, ListenerOptions
 from relay.smtp.session import REPLIES, ClientSession
 from tracker.contract.ports import Clock
+from tracker.runtime.seat import Column, Counts
 
 CONNECTIONS: Final = Counter("mailwake_smtp_connections", "Connections of clients, by what became of them.", ["result"])
-OPEN_CONNECTIONS: Final = Gauge("mailwake_smtp_open_connections", "Connections of clients now open.")
+OPEN_CONNECTIONS: Final = Gauge(
+    "mailwake_smtp_open_connections", "Connections of clients now open.", multiprocess_mode="livesum"
+)
 _BACKLOG: Final = 1024  # connections that wait in the kernel while the loop is busy
 
 
@@ -40,7 +42,7 @@ class Listener:
     """Takes mail on the sockets that `start` is given, until `drain`.
 
     `accept` gets every message that was read to its end; `admit` is asked at each MAIL; `memory` bounds what messages
-    take until they are answered.
+    take until they are answered; `counts` has the connections of all processes of the node.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Listener:
         clock: Clock,
         *,
         memory: MessageMemory,
+        counts: Counts | None = None,
     ) -> None:
         self._options = options
         self._access = access
@@ -61,7 +64,7 @@ class Listener:
         self._clock = clock
         self._servers: list[asyncio.Server] = []
         self._sessions: set[ClientSession] = set()
-        self._open_of_source: Tally[str] = Tally()
+        self._counts = counts or Counts()
         self._all_left = asyncio.Event()
         self._all_left.set()
         self._is_draining = False
@@ -77,10 +80,9 @@ class Listener:
     def configure(self, options: ListenerOptions) -> None:
         """Replace the settings for connections that come from now on; those that are open keep theirs.
 
-        Our name, SIZE and DSN stay: the rest of the process works by them, too.
+        Our name stays: the rest of the process works by it, too.
         """
-        now = self._options
-        self._options = replace(options, hostname=now.hostname, max_message_bytes=now.max_message_bytes, dsn=now.dsn)
+        self._options = replace(options, hostname=self._options.hostname)
 
     async def drain(self, timeout_s: float) -> None:
         """Stop: no new connection, 421 to idle sessions, and an end to each message that is on its way.
@@ -109,12 +111,12 @@ class Listener:
             return self._turn_away(replies.SHUTTING_DOWN, "draining")
         address = _parse_address(peer[0])
         trusted = any(address in network for network in self._options.allow_networks)
-        if len(self._sessions) >= self._options.max_connections:
+        if self._counts.total(Column.CONNECTIONS) >= self._options.max_connections:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many")
         if self._memory.is_short():
             return self._turn_away(replies.NO_MEMORY_TO_CONNECT, "no_memory")
         is_bound = not (trusted or address.is_loopback)
-        if is_bound and self._open_of_source[source_of(str(address))] >= self._options.max_connections_per_address:
+        if is_bound and self._of_address(str(address)) >= self._options.max_connections_per_address:
             return self._turn_away(replies.TOO_MANY_CONNECTIONS, "too_many_of_address")
         session = ClientSession(
             self._options,
@@ -131,9 +133,16 @@ class Listener:
         CONNECTIONS.labels("accepted").inc()
         OPEN_CONNECTIONS.inc()
         self._sessions.add(session)
-        self._open_of_source[source_of(session.client_address)] += 1
+        self._count(session, 1)
         self._all_left.clear()
         return session
+
+    def _count(self, session: ClientSession, step: int) -> None:
+        self._counts.add(Column.CONNECTIONS, step)
+        self._counts.add(self._counts.column_of(source_of(session.client_address)), step)
+
+    def _of_address(self, address: str) -> int:
+        return self._counts.total(self._counts.column_of(source_of(address)))
 
     def _turn_away(self, reply: Reply, result: str) -> Reply:
         CONNECTIONS.labels(result).inc()
@@ -143,10 +152,7 @@ class Listener:
     def _forget(self, session: ClientSession) -> None:
         OPEN_CONNECTIONS.dec()
         self._sessions.discard(session)
-        source = source_of(session.client_address)
-        self._open_of_source[source] -= 1
-        if not self._open_of_source[source]:
-            del self._open_of_source[source]
+        self._count(session, -1)
         if not self._sessions:
             self._all_left.set()
 

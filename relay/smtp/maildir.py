@@ -17,7 +17,7 @@ from relay.core import headers
 from relay.core.attempt import Accepted, Attempt, Deferred, Phase, Transaction, UpstreamReply
 from relay.core.reply import sanitize
 from tracker.contract.ids import CopyId
-from tracker.runtime.durable import flush_folder
+from tracker.runtime.durable import flush_folder, make_folder
 
 _MODE: Final = 0o600
 
@@ -50,7 +50,7 @@ class Maildir:
 
     def _write(self, transaction: Transaction, recipient: str, copy: CopyId) -> None:
         for name in ("tmp", "new", "cur"):
-            (self._directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._directory / name)
         temporary, new = (self._directory / name / str(copy) for name in ("tmp", "new"))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE)
         with os.fdopen(descriptor, "wb") as file:

@@ -10,6 +10,7 @@ from typing import Final
 
 from relay.core.reply import Reply
 from relay.core.submission import Submission
+from relay.smtp.ourselves import Sign
 
 Accept = Callable[[Submission], Awaitable[Reply]]
 """Takes a message and returns the reply to the final dot; a positive one means that the message is safe on disk."""
@@ -29,10 +30,10 @@ class ListenerOptions:
     """The settings of the listener, from `[relay]`, where each has its reason.
 
     `hostname` is our name in the greeting; sizes are in octets. `max_connections_per_address` does not bind loopback
-    and `allow_networks`, the peers that may send without AUTH. `dsn`: reports are made, so EHLO may offer them. The
-    times are limits on one command line: from a peer that may send (RFC 5321 §4.5.3.2.7: at least 5 minutes) and from
-    any other; on the whole of DATA, in which each `data_window_s` must bring the least rate; and on the session, which
-    ends behind it where a command is awaited.
+    and `allow_networks`, the peers that may send without AUTH. `dsn`: reports are made, so EHLO may offer them. `sign`
+    is what our own client knows this relay by. The times are limits on one command line: from a peer that may send
+    (RFC 5321 §4.5.3.2.7: at least 5 minutes) and from any other; on the whole of DATA, in which each `data_window_s`
+    must bring the least rate; and on the session, which ends behind it where a command is awaited.
     """
 
     hostname: str
@@ -42,6 +43,7 @@ class ListenerOptions:
     max_connections_per_address: int
     allow_networks: tuple[IPv4Network | IPv6Network, ...]
     dsn: bool = True
+    sign: Sign | None = None
     max_errors: int = 20
     max_junk_commands: int = 100
     command_timeout_s: float = 300.0

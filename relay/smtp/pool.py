@@ -5,6 +5,9 @@ ever. The most recently used is taken first, so that the others become idle and 
 
 A connection that waited here may have been closed by the upstream meanwhile. One that fails before MAIL is answered
 told nothing of the mail: it is tried once more on a new connection, and costs the copy nothing.
+
+One that says goodbye is open until the upstream has answered, and counts: an upstream that takes so many connections
+and no more would refuse the next one.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from prometheus_client import Counter, Gauge
 
 from relay.core.attempt import Attempt, Deferred, Transaction
 from relay.smtp.maildir import Maildir
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstream import Connection, verifying_context
 from relay.smtp.upstreams import MaildirTarget, SmtpTarget, Upstream, UpstreamOptions
 
@@ -55,6 +59,7 @@ class Pool:
         self._room = asyncio.Semaphore(options.max_connections)
         self._idle: list[_Idle] = []
         self._farewells: set[asyncio.Task[None]] = set()
+        self._open_count = 0
         self._is_closed = False
 
     async def send(self, transaction: Transaction) -> list[Attempt]:
@@ -87,10 +92,20 @@ class Pool:
         return idle.connection
 
     async def _open(self) -> Connection | Attempt:
+        while self._farewells and self._open_count >= self._options.max_connections:
+            await asyncio.wait(self._farewells, return_when=asyncio.FIRST_COMPLETED)
         connection = Connection(self._options, self._target, self._tls)
-        trouble = await connection.open()
+        self._open_count += 1
+        try:
+            trouble = await connection.open()
+        except BaseException:
+            self._open_count -= 1
+            raise
         if trouble is not None:
-            if isinstance(trouble, Deferred):
+            self._open_count -= 1
+            if trouble is IS_OURSELVES:
+                _LOG.error("upstream_is_ourselves", upstream=self._options.name)
+            elif isinstance(trouble, Deferred):
                 _LOG.warning(
                     "upstream_unusable", upstream=self._options.name, phase=trouble.phase, detail=trouble.detail
                 )
@@ -108,6 +123,7 @@ class Pool:
     def _put_back(self, connection: Connection) -> None:
         if not connection.is_reusable:
             connection.abort()
+            self._open_count -= 1
             _CONNECTIONS.labels(self._options.name).dec()
             return
         idle = _Idle(connection, asyncio.get_running_loop().call_later(self._options.idle_s, self._expire, connection))
@@ -127,4 +143,8 @@ class Pool:
         _CONNECTIONS.labels(self._options.name).dec()
         farewell = asyncio.get_running_loop().create_task(idle.connection.quit())
         self._farewells.add(farewell)
-        farewell.add_done_callback(self._farewells.discard)
+        farewell.add_done_callback(self._parted)
+
+    def _parted(self, farewell: asyncio.Task[None]) -> None:
+        self._farewells.discard(farewell)
+        self._open_count -= 1

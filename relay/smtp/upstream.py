@@ -27,6 +27,7 @@ import ipaddress
 import ssl
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import aiosmtplib
@@ -43,6 +44,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from relay.core.attempt import (
+    OFF_LOOP_BYTES,
     Accepted,
     Attempt,
     Deferred,
@@ -51,9 +53,10 @@ from relay.core.attempt import (
     Transaction,
     Unknown,
 )
-from relay.core.dsnrequest import RecipientRequest
+from relay.core.dsnrequest import RecipientRequest, utf8_address
 from relay.smtp.dotstuffing import wire_blocks
 from relay.smtp.fitting import Offers, fit, needs_smtputf8
+from relay.smtp.ourselves import IS_OURSELVES
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
 from relay.smtp.verdicts import condition, judge, overlong, what_happened
 
@@ -115,7 +118,8 @@ class Connection:
         """Try one transaction; return what came of it for each recipient. Cancelled, it is left not reusable."""
         self.is_reusable = self.was_stale = False
         self.messages += 1
-        fitted = fit(transaction, self._offers(), self._options.name)
+        work = partial(fit, transaction, self._offers(), self._options.name)
+        fitted = await asyncio.to_thread(work) if transaction.size_bytes > OFF_LOOP_BYTES else work()
         if isinstance(fitted, Rejected):
             self.is_reusable = True
             return [fitted] * len(transaction.recipients)
@@ -184,6 +188,8 @@ class Connection:
             raise _Ended(self._judge(error, Phase.EHLO)) from error
         except (SMTPException, OSError) as error:
             raise _Ended(condition(Phase.EHLO, what_happened(error))) from error
+        if self._options.sign is not None and self._options.sign.is_in(self._smtp.esmtp_extensions):
+            raise _Ended(IS_OURSELVES)
 
     async def _start_tls(self) -> bool:
         if self._target.security is Security.IMPLICIT:
@@ -272,7 +278,8 @@ class Connection:
         """Return None where the recipient is taken, else what came of it; raise where that is so for all."""
         options = []
         if self._smtp.supports_extension("dsn"):
-            options = _parameters(NOTIFY=request.notify, ORCPT=request.original)
+            original = request.original if encoding == "utf-8" else utf8_address(request.original, escaped=True)
+            options = _parameters(NOTIFY=request.notify, ORCPT=original)
         reply = await self._command(Phase.RCPT, b"RCPT", f"TO:<{recipient}>".encode(encoding), *options)
         if reply.code // 100 == 2:
             return None
@@ -358,7 +365,7 @@ def _stray_reply(phase: Phase) -> Deferred:
 
 
 def _parameters(**values: str) -> list[bytes]:
-    """Write those that have a value, `RET=HDRS`; one that is not ASCII came with SMTPUTF8, and goes with it."""
+    """Write those that have a value, `RET=HDRS`."""
     return [f"{keyword}={value}".encode() for keyword, value in values.items() if value]
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from relay.core.attempt import Attempt, Transaction
 from relay.core.providers import Provider
+from relay.smtp.ourselves import Sign
 
 
 class Upstream(Protocol):
@@ -58,7 +59,8 @@ class UpstreamOptions:
     """An upstream as configured. `hostname` is what we call ourselves in EHLO; `tls_ca` replaces the system's list.
 
     Time limits are those of RFC 5321 §4.5.3.2, in seconds. Greeting and connecting have one each of
-    `connect_timeout_s`: an upstream that is slow to greet is a condition of the upstream, and costs no mail.
+    `connect_timeout_s`: an upstream that is slow to greet is a condition of the upstream, and costs no mail. One that
+    shows `sign` is this relay itself.
     """
 
     name: str
@@ -67,6 +69,7 @@ class UpstreamOptions:
     username: str = ""
     password: str = ""
     tls_ca: Path | None = None
+    sign: Sign | None = None
     provider: Provider = "generic"
     max_connections: int = 20
     max_messages_per_connection: int = 100

@@ -13,7 +13,7 @@ from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDi
 from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
-from relay.core.attempt import Attempt, Deferred, Phase, UpstreamReply, of_reply
+from relay.core.attempt import Attempt, Deferred, Phase, Unknown, UpstreamReply, of_reply
 from relay.core.providers import Provider
 from relay.core.reply import sanitize
 
@@ -21,12 +21,13 @@ _TEXT_CHARACTERS: Final = 400
 _LOWEST, _HIGHEST = 200, 599
 _REPLY_LINE: Final = re.compile(rb"([2-5][0-9][0-9])[ -]([^\r\n]*)")
 _LONG: Final = 8192
+_NO_REPLY: Final = "the upstream sent what is no reply"
 
 
 def judge(reply: SMTPResponse | SMTPResponseException, phase: Phase, provider: Provider) -> Attempt:
     """Return what a reply means that ends an attempt in this phase."""
     if not _LOWEST <= reply.code <= _HIGHEST:
-        return condition(phase, "the upstream sent what is no reply")
+        return Unknown(detail=_NO_REPLY) if phase is Phase.FINAL_DOT else condition(phase, _NO_REPLY)
     return of_reply(UpstreamReply(reply.code, sanitize(reply.message, _TEXT_CHARACTERS)), phase, provider)
 
 
@@ -51,7 +52,7 @@ def what_happened(error: BaseException) -> str:
     """Say what happened in words that are safe in a log: the upstream's own may be in the library's exception."""
     match error:
         case SMTPResponseException():
-            return "the upstream sent what is no reply"
+            return _NO_REPLY
         case ssl.SSLCertVerificationError():
             return f"the upstream's certificate is not valid: {sanitize(error.verify_message)}"
         case ssl.SSLError():

@@ -10,7 +10,7 @@ files are changed in place (`obey_on_files`) and the next process finds them so.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,7 @@ from relay.spool.errors import SpoolDamagedError
 from relay.spool.lanes import Lanes
 from relay.spool.layout import Row, State
 from relay.spool.queued import QueuedMessage
+from relay.spool.suspects import Suspects
 from relay.spool.teller import Teller
 from relay.spool.transitions import Order, unix_ms
 from tracker.contract.errors import IdError
@@ -61,12 +62,16 @@ class Desk:
         messages: Mapping[MessageId, QueuedMessage],
         *,
         lanes: Lanes,
+        suspects: Suspects,
+        queue_due: Callable[[QueuedMessage, Sequence[int], float], None],
         teller: Teller,
         clock: Callable[[], datetime],
     ) -> None:
-        """Take what waits, and who acts on it."""
+        """Take what waits, and who acts on it; `queue_due` queues rows that are due at a time."""
         self._messages = messages
         self._lanes = lanes
+        self._suspects = suspects
+        self._queue_due = queue_due
         self._teller = teller
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -77,6 +82,8 @@ class Desk:
             known = [message for text in ids if (message := self._known(text)) is not None]
             obeyed = Obeyed()
             now_s, now_ms = asyncio.get_running_loop().time(), unix_ms(self._clock())
+            for message in known:
+                message.busy -= self._suspects.withdraw(message)
             for lane in self._lanes.of(known):
                 lane.withdraw(set(known))
                 if order in (Order.FLUSH, Order.RELEASE):
@@ -94,14 +101,11 @@ class Desk:
             return None
 
     async def _obey(self, message: QueuedMessage, order: Order, obeyed: Obeyed, now_s: float, now_ms: int) -> None:
+        on_their_way = len(message.busy)
         free = [index for index in range(len(message.rows)) if index not in message.busy]
-        changes = {
-            index: row
-            for index in free
-            if (row := transitions.ordered(message.rows[index], order, now_ms=now_ms)) is not None
-        }
+        changes = transitions.changes(message.rows, free, order, now_ms=now_ms)
         if order is not Order.FLUSH:
-            message.order = None if order is Order.RELEASE else order
+            message.order = order
         message.busy |= changes.keys()
         try:
             if changes:
@@ -110,19 +114,18 @@ class Desk:
                     await message.spool.mark(message.id, changes, durable=durable)
                 except FileNotFoundError:
                     return  # it was finished just now
-                metrics.HELD.inc(_held(changes.values()) - _held(message.rows[index] for index in changes))
                 message.update(changes)
         finally:
             message.busy -= changes.keys()
             waiting = tuple(index for index in free if message.rows[index].state is State.WAITING)
-            self._lanes.push(message, waiting, due_s=now_s, now_s=now_s)
+            self._queue_due(message, waiting, now_s)
         for index in changes:
             if message.rows[index].state.is_untold:
                 metrics.OUTCOMES.labels("failed").inc()
                 self._teller.tell(message, index)
         obeyed.messages.append(str(message.id))
         obeyed.copies += len(changes)
-        obeyed.on_their_way += len(message.busy)
+        obeyed.on_their_way += on_their_way
 
 
 def obey_on_files(slot: Path, order: Order, ids: Iterable[str], *, now_ms: int) -> Obeyed:
@@ -134,24 +137,18 @@ def obey_on_files(slot: Path, order: Order, ids: Iterable[str], *, now_ms: int) 
             header, stored = files.load_envelope(slot / files.QUEUE / str(message), message)
         except (IdError, SpoolDamagedError, FileNotFoundError):
             continue
-        changes = {
-            # In flight when its process ended: it waits again.
-            index: changed
-            for index, row in enumerate(stored.rows)
-            if (changed := transitions.ordered(_settled(row, now_ms), order, now_ms=now_ms)) is not None
-        }
+        rows = [_settled(row, now_ms) for row in stored.rows]
+        changes = transitions.changes(rows, range(len(rows)), order, now_ms=now_ms)
         with files.opened(slot / files.QUEUE / str(message), os.O_WRONLY) as descriptor:
             for index, row in changes.items():
                 os.pwrite(descriptor, layout.pack_row(row), header.row_at(index))
-            flush_data(descriptor)
+            if any(row.state.is_certain for row in changes.values()):  # else it is due, no more
+                flush_data(descriptor)
         obeyed.messages.append(text)
         obeyed.copies += len(changes)
     return obeyed
 
 
 def _settled(row: Row, now_ms: int) -> Row:
+    """One in flight when its process ended waits again."""
     return transitions.crashed(row, now_ms=now_ms) if row.state is State.IN_FLIGHT else row
-
-
-def _held(rows: Iterable[Row]) -> int:
-    return sum(row.state is State.HELD for row in rows)

@@ -25,6 +25,7 @@ class SpoolEntry(Struct, frozen=True, kw_only=True):
     untouched: its recipients share transactions. `dsn` is what the client asked of reports, for each of `recipients`.
     `report`: it is itself a delivery report, has no events and causes no report. `dkim` names the table that signs it,
     None where none does. `fallbacks` are the upstreams that are tried, in order, while `upstream` cannot be used.
+    `smtputf8`: the client asked for the extension, and the header needs it; what an address needs is seen from it.
     """
 
     accepted: Accepted

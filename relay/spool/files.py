@@ -19,7 +19,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,24 +32,27 @@ from relay.spool import entry as entries
 from relay.spool import layout, metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
+from relay.spool.foldersync import FolderSync
 from relay.spool.layout import Header, Row
+from relay.spool.stamp import QUEUE, Stamp
 from tracker.contract.errors import IdError
 from tracker.contract.ids import MessageId
 from tracker.runtime.budget import ByteBudget
-from tracker.runtime.durable import flush_data, flush_folder, write_whole
+from tracker.runtime.durable import flush_data, flush_folder, make_folder, write_whole
 
 __all__ = ["QUEUE", "Spool", "SpoolEntry", "Spooled", "Stored", "load_envelope", "opened", "read_whole"]
 
 TMP: Final = "tmp"
-QUEUE: Final = "q"
 QUARANTINE: Final = "quarantine"
 
 _LOG: Final = structlog.get_logger()
 _THREADS: Final = 8
 _BATCH: Final = 100
 _MODE: Final = 0o600
+_READING: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LARGE_BYTES: Final = 1 << 20  # more than this is counted: most mail is smaller
 _UNBOUNDED_BYTES: Final = 1 << 62
+_UNCOUNTED_FILES: Final = 1 << 62
 _T = TypeVar("_T")
 
 
@@ -73,14 +76,19 @@ class Spooled:
 class Spool:
     """One slot's spool. Use: `open` before anything is put, `scan` once, `close` at the end."""
 
-    def __init__(self, directory: Path, loads: ByteBudget | None = None) -> None:
-        """Take the slot's folder, `spool/00`; nothing is touched before `open`. `loads`: memory for large messages."""
+    def __init__(self, directory: Path, loads: ByteBudget | None = None, stamp: Stamp | None = None) -> None:
+        """Take the slot's folder, `spool/00`; nothing is touched before `open`. `loads`: memory for large messages.
+
+        `stamp` tells whether the spool is an older copy; without one, any is used.
+        """
         self.directory = directory
+        self._stamp = stamp
         self._loads = loads or ByteBudget(_UNBOUNDED_BYTES)
         self._tmp, self._queue, self._quarantine = (directory / name for name in (TMP, QUEUE, QUARANTINE))
         self._headers: dict[MessageId, Header] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"spool-{directory.name}")
-        self._sync = _FolderSync(self._queue, self._threads)
+        self._sync = FolderSync(self._queue, self._threads)
+        self._advancing: asyncio.TimerHandle | None = None
         self._found: list[str] = []
         self._usage_bytes = 0
 
@@ -92,21 +100,33 @@ class Spool:
     def open(self) -> None:
         """Make the folders, empty `tmp/` (what is in there, nobody was told 250 for), list `q/`.
 
-        Raises SpoolVersionError at a file of a later version, with nothing in `q/` touched; OSError: not writable.
+        Raises, with nothing in `q/` touched, SpoolVersionError at a file of a later version and SpoolRestoredError;
+        OSError: not writable.
         """
         for folder in (self._tmp, self._queue, self._quarantine):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._found = sorted(path.name for path in self._queue.iterdir())
-        for name in self._found:
-            _refuse_later_version(self._queue / name)
+            make_folder(folder)
+        with os.scandir(self._queue) as found:
+            self._found = sorted(entry.name for entry in found)
+        _refuse_later_versions(self._queue, self._found)
+        if self._stamp is not None:
+            self._stamp.check(len(self._found))
         for path in self._tmp.iterdir():
-            path.unlink()
+            try:
+                path.unlink()
+            except (IsADirectoryError, PermissionError) as error:  # of Linux, and of macOS
+                self._move_to_quarantine(path, error.strerror or "")
         for folder in (self._queue, self.directory):
             flush_folder(folder)
+        if self._stamp is not None:
+            self._stamp.advance()
 
     def close(self) -> None:
         """Wait for running I/O and end the threads."""
+        if self._advancing is not None:
+            self._advancing.cancel()
         self._threads.shutdown(wait=True)
+        if self._stamp is not None:
+            self._stamp.advance()
         for message in list(self._headers):
             self._forget(message)
 
@@ -121,6 +141,10 @@ class Spool:
             for header, stored in loaded:
                 self._know(stored.entry.id, header)
             yield [stored for _, stored in loaded]
+
+    def has(self, message: MessageId) -> bool:
+        """Say whether the message is here, and known by `scan` or `put`."""
+        return message in self._headers
 
     async def put(self, entry: SpoolEntry, message: bytes | memoryview) -> None:
         """Make a message safe: it will be found again from the moment this returns.
@@ -164,6 +188,8 @@ class Spool:
         Each call has a descriptor of its own, so a mark may be repeated after an error: it is written again, too.
         """
         await self._in_thread(self._mark, message, rows, durable)
+        if durable and self._stamp is not None and self._advancing is None:
+            self._advancing = asyncio.get_running_loop().call_later(self._stamp.wait_s(), self._advance)
 
     async def remove(self, message: MessageId) -> None:
         """Remove the file of a message that is finished. Raises OSError.
@@ -187,12 +213,22 @@ class Spool:
         status = os.statvfs(self.directory)
         return status.f_bavail * status.f_frsize
 
+    def free_files(self) -> int:
+        """How many more files the file system takes from users like us; some count none. Raises OSError."""
+        status = os.statvfs(self.directory)
+        return status.f_favail if status.f_files else _UNCOUNTED_FILES
+
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
         except OSError:
             metrics.DISK_ERRORS.inc()
             raise
+
+    def _advance(self) -> None:
+        self._advancing = None
+        if self._stamp is not None:
+            self._threads.submit(self._stamp.advance)  # nobody waits for it
 
     def _path(self, message: MessageId) -> Path:
         return self._queue / str(message)
@@ -257,35 +293,23 @@ class Spool:
             _LOG.error("spool_file_quarantined", file=str(target), reason=why)
 
 
-class _FolderSync:
-    """Lets concurrent callers share the fsyncs of a folder."""
-
-    def __init__(self, folder: Path, threads: ThreadPoolExecutor) -> None:
-        self._folder = folder
-        self._threads = threads
-        self._next: asyncio.Future[None] | None = None
-        self._runner: asyncio.Task[None] | None = None
-
-    async def after_rename(self) -> None:
-        """Return when an fsync that started after this call has ended. OSError where it failed."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        waiter = self._next
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
-        await asyncio.shield(waiter)
-
-    async def _run(self) -> None:
-        while self._next is not None:
-            batch, self._next = self._next, None
+def _refuse_later_versions(queue: Path, names: Iterable[str]) -> None:
+    """Look at the first bytes of each file: before a start says a word to anybody, of tens of thousands."""
+    folder = os.open(queue, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
             try:
-                await asyncio.get_running_loop().run_in_executor(self._threads, flush_folder, self._folder)
-            except OSError as error:
-                batch.set_exception(error)
-                batch.exception()  # every waiter may be gone by now
-            else:
-                batch.set_result(None)
-        self._runner = None
+                descriptor = os.open(name, _READING, dir_fd=folder)
+                try:
+                    is_ours = layout.is_of_this_version(os.pread(descriptor, layout.HEADER_BYTES, 0))
+                finally:
+                    os.close(descriptor)
+            except OSError:  # no file, or none that can be read
+                is_ours = False
+            if not is_ours:
+                _refuse_later_version(queue / name)
+    finally:
+        os.close(folder)
 
 
 def _refuse_later_version(path: Path) -> None:
@@ -329,7 +353,7 @@ def read_whole(path: Path) -> tuple[Header, bytes, bytes, tuple[Row, ...]]:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading. SpoolDamagedError: a link, a folder, or a pipe, which would block us."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _READING)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
             raise SpoolDamagedError("it is no regular file") from error

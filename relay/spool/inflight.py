@@ -26,7 +26,14 @@ async def begin(job: Job, upstream: str, clock: Clock) -> None:
         index: transitions.begun(message.rows[index], now_ms=now_ms, announced=message.is_journalled, upstream=place)
         for index in job.indexes
     }
-    await message.spool.mark(message.id, rows, durable=False)
+    marking = asyncio.ensure_future(message.spool.mark(message.id, rows, durable=False))
+    try:
+        await asyncio.shield(marking)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await marking  # it may be written already, in a thread that no stop cuts
+        await _put_back(job, clock)
+        raise
     message.update(rows)
 
 
@@ -40,8 +47,12 @@ async def watched(
         return await work
     except asyncio.CancelledError:
         metrics.DUPLICATE_RISK.inc(len(job.indexes))
-        await _change(job, partial(transitions.cut, now_ms=unix_ms(clock())))
+        await _put_back(job, clock)
         raise
+
+
+async def _put_back(job: Job, clock: Clock) -> None:
+    await _change(job, partial(transitions.cut, now_ms=unix_ms(clock())))
 
 
 async def _change(job: Job, change: Callable[[Row], Row]) -> None:

@@ -54,6 +54,16 @@ class Lanes:
         names = {name for message in messages for name in message.upstreams}
         return [self._lane(name) for name in sorted(names)]
 
+    def limits_of(self, name: str) -> UpstreamLimits:
+        """Return what is configured of an upstream; the defaults for one that is not configured any more."""
+        return self._upstreams.get(name, UpstreamLimits())
+
+    def renew(self, upstreams: Mapping[str, UpstreamLimits], now_s: float) -> None:
+        """Take other settings. Each upstream is tried again soon: perhaps it is what was mended."""
+        self._upstreams = upstreams
+        for lane in self:
+            lane.renew(upstreams.get(lane.name), now_s)
+
     def wake(self) -> None:
         """Let every lane look again."""
         for lane in self:
@@ -65,10 +75,19 @@ class Lanes:
             lane.refusals.stop()
             lane.wake.set()
 
-    def push(self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float) -> None:
-        """Queue rows of a message at the first of its upstreams that can be used."""
+    def push(
+        self, message: QueuedMessage, indexes: tuple[int, ...], *, due_s: float, now_s: float, is_new: bool = False
+    ) -> None:
+        """Queue rows of a message at the first of its upstreams that can be used; `is_new`: accepted just now."""
         if indexes:
-            self.choose(message, now_s).push(due_s, message, indexes)
+            self.choose(message, now_s, due_s).push(due_s, message, indexes, is_new=is_new)
+
+    def push_throttled(self, lane: Lane, job: Job, indexes: tuple[int, ...], now_s: float) -> None:
+        """Put rows back that were sent too fast; elsewhere, if the upstream has failed meanwhile."""
+        if not indexes:
+            return
+        chosen = self.choose(job.message, now_s, now_s) if lane.circuit.is_open else lane
+        chosen.push_throttled(job, indexes, now_s)
 
     def learn(
         self, lane: Lane, sender: str, attempts: list[Attempt], *, now_s: float, probe: bool
@@ -79,6 +98,8 @@ class Lanes:
         are to be kept until `lane.refusals.verdict`.
         """
         undecided = False
+        if all(isinstance(attempt, Deferred) and attempt.ours for attempt in attempts):
+            return attempts, undecided
         if is_sender_refused(attempts):
             undecided = not lane.refusals.is_about_us(sender, _reply(attempts))
             if not undecided:
@@ -131,7 +152,7 @@ class Lanes:
         for lane in self:
             if lane.circuit.is_open:
                 for job in lane.take(partial(self._has_other, lane.name)):
-                    self.choose(job.message, now_s).push(job.due_s, job.message, job.indexes)
+                    self.choose(job.message, now_s, job.due_s).push(job.due_s, job.message, job.indexes)
 
     def _has_other(self, name: str, job: Job) -> bool:
         return any(
@@ -139,12 +160,15 @@ class Lanes:
             for other in job.message.upstreams
         )
 
-    def choose(self, message: QueuedMessage, now_s: float) -> Lane:
-        """Return where a message's copies wait."""
+    def choose(self, message: QueuedMessage, now_s: float, due_s: float) -> Lane:
+        """Return where copies of a message wait that are due then.
+
+        Only one that is due now becomes a probe: the upstream is not probed while it waits.
+        """
         names = [name for name in message.upstreams if name in self._upstreams] or [message.upstreams[0]]
         lanes = [self._lane(name) for name in names]
         for lane in lanes:
-            if not lane.circuit.is_open or (lane.is_empty and lane.circuit.wait_s(now_s) == 0):
+            if not lane.circuit.is_open or (due_s <= now_s and lane.is_empty and lane.circuit.wait_s(now_s) == 0):
                 return lane
         return min(lanes, key=lambda lane: lane.circuit.probe_at_s)
 

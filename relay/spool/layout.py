@@ -61,6 +61,7 @@ MAX_TEXT_BYTES: Final = 226
 MAX_ENVELOPE_BYTES: Final = 1 << 26  # a thousand recipients and 10 KB of headers are 0.3 MB: more is no envelope
 
 _MAGIC: Final = b"MWSPOOL\n"
+_BEGINNING: Final = _MAGIC + VERSION.to_bytes(2, "big")
 _END: Final = b"END\n"
 _ALIGN: Final = 512
 _HEADER: Final = struct.Struct(">8sHHIIQI")
@@ -180,6 +181,11 @@ def pack(envelope: bytes, message: bytes | memoryview, rows: int) -> tuple[Heade
     tail = _END + _CRC.pack(crc)
     tail += bytes(header.table_at - header.end - len(tail))
     return header, [start, envelope, message, tail + pack_row(Row()) * rows]
+
+
+def is_of_this_version(raw: bytes) -> bool:
+    """Say whether a file begins as one of this version does; nothing else of it is looked at."""
+    return raw.startswith(_BEGINNING)
 
 
 def unpack_header(raw: bytes) -> Header:

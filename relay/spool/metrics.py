@@ -14,7 +14,9 @@ DUPLICATE_RISK: Final = Counter(
     "mailwake_duplicate_risk_total", "Copies that are sent again although the upstream may have them already"
 )
 OUTCOMES: Final = Counter("mailwake_outcomes_total", "Copies that are finished, by how", ["outcome"])
-EMIT_ERRORS: Final = Counter("mailwake_outcome_emit_errors_total", "Outcomes that the journal did not take at once")
+EMIT_ERRORS: Final = Counter(
+    "mailwake_outcome_emit_errors_total", "Outcomes that were not journalled, reported or ended at once"
+)
 REPORTS: Final = Counter("mailwake_reports_total", "Delivery reports to authors, by what they tell", ["action"])
 REPORTS_CAPPED: Final = Counter(
     "mailwake_reports_capped_total", "Reports above an address's share, which were not made"

@@ -5,7 +5,7 @@ made, shared by all copies of the message in flight, and dropped with the last o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from relay.core import providers
 from relay.core.attempt import Phase
 from relay.core.providers import Provider
+from relay.spool import metrics
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spool, Spooled
 from relay.spool.layout import Row, State
@@ -21,7 +22,7 @@ from tracker.contract.events import Bounce, Delivery, DeliveryDelay
 from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId, EventId, MessageId
 
 SECOND_DELAY_AFTER: Final = timedelta(hours=4)
-_MAX_DELAYS: Final = 2
+_FIRST_DELAY, _SECOND_DELAY = 1, 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,11 +32,13 @@ class QueuedMessage:
     `is_announced`: its Accepted record is, or will be before any other of it, in the journal; `is_journalled`: it is.
     `busy` are the indexes of rows that an attempt has, or is about to have; `order` is what an operator wants to become
     of those, where they are not finished by then. `is_success_wanted`: NOTIFY=SUCCESS was given for a recipient.
+    `told_late` are those rows of which it was told, or is about to be, that they wait for four hours.
     """
 
     __slots__ = (
         "_copies", "_loading", "_users", "accepted_at", "born_s", "busy", "id", "is_announced", "is_journalled",
-        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "upstreams",
+        "is_report", "is_success_wanted", "is_untouched", "order", "rows", "spool", "told_late",
+        "upstreams",
     )  # fmt: skip
 
     def __init__(self, spool: Spool, entry: SpoolEntry, rows: tuple[Row, ...], *, born_s: float) -> None:
@@ -49,10 +52,12 @@ class QueuedMessage:
         self.is_announced = True
         self.is_journalled = False
         self.busy: frozenset[int] = frozenset()
+        self.told_late: frozenset[int] = frozenset()
         self.order: Order | None = None
         self.accepted_at = entry.accepted.facts.accepted_at
         self.born_s = born_s
         self.rows = list(rows)
+        metrics.HELD.inc(_held(rows))
         self._copies = b"".join([facts.copy.suffix for facts in entry.accepted.copies])
         self._loading: asyncio.Future[Spooled] | None = None
         self._users = 0
@@ -72,8 +77,13 @@ class QueuedMessage:
 
     def update(self, rows: Mapping[int, Row]) -> None:
         """Take rows over, in memory."""
+        metrics.HELD.inc(_held(rows.values()) - _held(self.rows[index] for index in rows))
         for index, row in rows.items():
             self.rows[index] = row
+
+    def uncount(self) -> None:
+        """Count none of its rows as held any more: it is gone."""
+        metrics.HELD.dec(_held(self.rows))
 
     @property
     def is_finished(self) -> bool:
@@ -96,6 +106,10 @@ class QueuedMessage:
                     loading.cancel()
                 elif not loading.cancelled() and loading.exception() is None:
                     self.spool.unload(loading.result())
+
+
+def _held(rows: Iterable[Row]) -> int:
+    return sum(row.state is State.HELD for row in rows)
 
 
 def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: Provider) -> Delivery | Bounce:
@@ -126,15 +140,21 @@ def outcome_event(message: QueuedMessage, index: int, *, final: bool, provider: 
     )
 
 
-def delay_event(message: QueuedMessage, index: int, *, age: timedelta, expires_at: datetime) -> DeliveryDelay | None:
-    """Return the event of a row that was just put off: at its first deferral, and again after four hours."""
+def delay_due(message: QueuedMessage, index: int, *, age: timedelta) -> int:
+    """Return which of a row's delays is to be told, 0 for none: 1 is its first deferral, 2 that it waits four hours."""
+    number = _SECOND_DELAY if age >= SECOND_DELAY_AFTER else _FIRST_DELAY
+    return number if number > message.rows[index].delays_told else 0
+
+
+def delay_event(
+    message: QueuedMessage, index: int, number: int, *, at: datetime, expires_at: datetime
+) -> DeliveryDelay:
+    """Return the event of a row that waits; `number` is that of `delay_due`."""
     row, copy = message.rows[index], message.copy(index)
-    if row.delays_told >= _MAX_DELAYS or (row.delays_told and age < SECOND_DELAY_AFTER):
-        return None
     return DeliveryDelay(
-        event=EventId.of_outcome(copy, f"delivery_delay:{row.delays_told + 1}"),
+        event=EventId.of_outcome(copy, f"delivery_delay:{number}"),
         copy=copy,
-        at=_EPOCH + timedelta(milliseconds=row.changed_ms),
+        at=at,
         upstream=message.upstream(index),
         phase=row.phase or Phase.CONNECT,
         reply=str(row.reply or ""),

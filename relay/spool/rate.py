@@ -6,8 +6,10 @@ providers.py`) nor copies (`lane.py`).
 Theory:
     A token bucket whose burst is a tenth of a second's worth, so that mail flows evenly. A throttling reply halves the
     rate; without a configured rate, that at which mail was going out. Accepted mail raises it again, an eighth of the
-    rate before the cut at a time, until it is what it was; from there on in steps of a twentieth, for nobody tells us
-    when the upstream takes more. Copies in flight when the rate is cut meet the same trouble, so one second passes
+    rate before the cut at a time, until it is what it was. From there on nobody tells us what the upstream takes: the
+    steps begin at a twentieth, and each is a twentieth larger than the one before as long as few replies say "slower".
+    For what was measured may have been a quiet hour, and a thousand messages must not wait for a rate of two a second
+    to grow evenly. Copies in flight when the rate is cut meet the same trouble, so one second passes
     before the next cut. And where most mail is still taken, the rate must have recovered before it is cut again: an
     upstream that refuses a few at random is slowed down a little, not brought to a stop. One that refuses all is asked
     ever more slowly, down to once in a minute, as one that is down is probed.
@@ -28,6 +30,8 @@ _REMEMBERED: Final = 1024
 _STEP_EVERY_S: Final = 0.25
 _STEP: Final = 1 / 8
 _STEP_BEYOND: Final = 1 / 20
+_LARGEST_STEP: Final = 1 / 2
+_FEW: Final = 0.1  # the share of throttling replies up to which the steps grow
 _FORGOTTEN_S: Final = 60.0
 _STEP_BELOW_PER_S: Final = 1.0  # below one a second the rate doubles: an eighth of next to nothing is nothing
 
@@ -43,6 +47,7 @@ class Rate:
     _before_cut: float = 0.0
     _cut_at_s: float = float("-inf")
     _stepped_at_s: float = float("-inf")
+    _steps_beyond: int = 0
     _replies: int = 0
     _throttled: int = 0
     _sent: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
@@ -79,11 +84,14 @@ class Rate:
         has_recovered = self.per_s is None or (since_s >= _SETTLED_S and self.per_s >= self._before_cut)
         if since_s < _CUT_EVERY_S or not (is_most or has_recovered):
             return False
-        self._before_cut = self.per_s if self.per_s is not None else self._measured(now_s)
+        if self.max_per_s is not None and self.per_s is not None:
+            self._before_cut = self.per_s
+        else:  # a rate that has grown beyond all that was sent says nothing
+            self._before_cut = min(self._measured(now_s), self.per_s or float("inf"))
         self.per_s = max(self._before_cut / 2, SLOWEST_PER_S)
         self._tokens, self._filled_at_s = 0.0, now_s
         self._cut_at_s = self._stepped_at_s = now_s
-        self._replies = self._throttled = 0
+        self._replies = self._throttled = self._steps_beyond = 0
         return True
 
     def answered(self, now_s: float) -> bool:
@@ -93,13 +101,20 @@ class Rate:
             return False
         self._stepped_at_s = now_s
         self._fill(now_s, self.per_s)
-        share = _STEP if self.per_s < self._before_cut else _STEP_BEYOND
-        self.per_s += max(self._before_cut * share, min(self.per_s, _STEP_BELOW_PER_S))
+        self.per_s += max(self._step(self.per_s), min(self.per_s, _STEP_BELOW_PER_S))
         if self.max_per_s is not None:
             self.per_s = min(self.per_s, self.max_per_s)
         elif now_s - self._cut_at_s >= _FORGOTTEN_S:
             self.per_s = None
         return not self.is_cut
+
+    def _step(self, per_s: float) -> float:
+        """Return by how much the rate is raised now."""
+        if per_s < self._before_cut:
+            return self._before_cut * _STEP
+        has_few = self._throttled <= self._replies * _FEW
+        self._steps_beyond = self._steps_beyond + 1 if has_few else 1
+        return per_s * min(self._steps_beyond * _STEP_BEYOND, _LARGEST_STEP)
 
     def _fill(self, now_s: float, per_s: float) -> None:
         burst = max(1.0, per_s * BURST_S)

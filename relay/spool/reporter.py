@@ -1,7 +1,8 @@
 """Makes the report on a row that has come to its end, and puts it into the spool as a message of its own.
 
 It goes into the slot of its message, under an id made from the copy: made again after a crash, it has the same name
-there and is not put twice. It leaves by the upstreams of its message. A report has no report (RFC 5321 §6.1): one that
+there and is not put twice. One that lay there at the start is never made again: it may have left before the outcome
+that it is about is told. It leaves by the upstreams of its message. A report has no report (RFC 5321 §6.1): one that
 fails is dropped and counted.
 """
 
@@ -25,7 +26,7 @@ from relay.spool.layout import State
 from relay.spool.queued import QueuedMessage
 from relay.spool.reportrate import ReportRate
 from tracker.contract.events import Accepted, CopyFacts, MessageFacts
-from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
+from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId, MessageId
 
 _LOG: Final = structlog.get_logger()
 
@@ -52,6 +53,16 @@ class Reporter:
         self._options = options
         self._limits_of = limits_of
         self._rate = ReportRate(options.per_hour)
+        self._found: set[MessageId] = set()
+
+    def found(self, report: MessageId) -> None:
+        """Note that a report was in the spool at the start."""
+        self._found.add(report)
+
+    def renew(self, options: ReportOptions) -> None:
+        """Go by other settings from now on."""
+        self._options = options
+        self._rate.per_hour = options.per_hour
 
     async def report(self, message: QueuedMessage, index: int) -> SpoolEntry | None:
         """Report on a row in D or F; return the entry of the report, None where none is due.
@@ -66,6 +77,8 @@ class Reporter:
                 _LOG.warning("report_dropped", message_ref=str(message.id), reply=str(row.reply or row.text))
             return None
         if not self._options.enabled or row.unreported or not (failed or message.is_success_wanted):
+            return None
+        if dsn.report_id(message.copy(index)) in self._found:
             return None
         try:
             async with message.opened() as spooled:
@@ -105,13 +118,15 @@ class Reporter:
         )
 
     async def _put(self, message: QueuedMessage, facts: dsn.ReportFacts, report: bytes) -> SpoolEntry | None:
+        entry = self._entry(facts, message.upstreams, report)
+        if message.spool.has(entry.id):  # made before a crash, or before what followed it failed
+            return entry
         surplus = self._rate.take(facts.sender, asyncio.get_running_loop().time())
         if surplus:
             metrics.REPORTS_CAPPED.inc()
             if surplus == 1:  # once an hour and address: the log must not become the flood
                 _LOG.warning("reports_capped", per_hour=self._options.per_hour, sender=facts.sender)
             return None
-        entry = self._entry(facts, message.upstreams, report)
         try:
             await message.spool.put(entry, report)
         except OSError:

@@ -1,7 +1,8 @@
 """Delivers what is in the spool: due rows, copy, attempt, mark, tell; until every recipient is finished.
 
 Owns the order of these steps and nothing else of them: how a copy is made and sent comes in as callables, when a row is
-due is in `relay/core/attempt.py`, who may go first in `lane.py`, what is told in `teller.py`.
+due is in `relay/core/attempt.py`, who may go first in `lane.py`, what is written of an attempt in `recorder.py`, what
+is told in `teller.py`.
 
 Theory (the steps of the durability contract):
     ' ' to 'S' is written without waiting: losing it costs nothing. Then the attempt. Its outcome is on disk before
@@ -17,51 +18,40 @@ is then put off.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import partial
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
-from relay.core.attempt import Attempt, CopyForm, Deferred, Phase, Transaction, Unknown, UpstreamReply
-from relay.spool import inflight, metrics, transitions
+from relay.core.attempt import Attempt, UpstreamReply
+from relay.spool import inflight
+from relay.spool.carrier import Carrier, CopyOf, Send
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError
-from relay.spool.files import Spool, Spooled
+from relay.spool.files import Spool
 from relay.spool.lane import Job, Lane, UpstreamLimits
 from relay.spool.lanes import Lanes, about_us
 from relay.spool.layout import Row, State
 from relay.spool.marks import Marks
-from relay.spool.queued import QueuedMessage, delay_event
-from relay.spool.reporter import Reporter, ReportOptions
+from relay.spool.queued import QueuedMessage
+from relay.spool.recorder import Recorder, RunnerOptions
+from relay.spool.reporter import Reporter
 from relay.spool.suspects import Suspects
 from relay.spool.takeup import Found, take_up
 from relay.spool.teller import Teller
-from relay.spool.transitions import Order, unix_ms
-from relay.spool.verdicts import Verdicts
+from relay.spool.transitions import SUSPECT_AFTER, Order
 from tracker.contract.ids import MessageId
 from tracker.contract.ports import Clock, Entropy, EventSink
+
+__all__ = ["CopyOf", "Runner", "RunnerOptions", "Send"]
 
 _LOG: Final = structlog.get_logger()
 _AGAIN_AFTER_ERROR_S: Final = 60.0
 _LAST_WORDS_S: Final = 1.0
 _OPEN: Final = (State.WAITING, State.IN_FLIGHT)
-
-Send = Callable[[str, Transaction], Awaitable[list[Attempt]]]
-CopyOf = Callable[[SpoolEntry, bytes, int, CopyForm], Sequence[bytes | memoryview] | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerOptions:
-    """Reports live shorter: what they tell is stale after a day."""
-
-    reports: ReportOptions
-    retry_for: timedelta = timedelta(days=5)
-    report_retry_for: timedelta = timedelta(days=1)
 
 
 class Runner:
@@ -70,7 +60,7 @@ class Runner:
     def __init__(
         self,
         *,
-        spools: Sequence[Spool],
+        spools: list[Spool],
         upstreams: Mapping[str, UpstreamLimits],
         send: Send,
         copy_of: CopyOf,
@@ -79,12 +69,10 @@ class Runner:
         clock: Clock,
         entropy: Entropy,
     ) -> None:
-        """Take the slots (opened; the first is the one that new mail goes to) and all that belongs to others."""
+        """Take the slots (opened; new mail goes to the first; `adopt` adds more) and all that belongs to others."""
         self._spools = spools
-        self._send = send
-        self._copy_of = copy_of
+        self._carrier = Carrier(send, copy_of)
         self._sink = sink
-        self._options = options
         self._clock = clock
         self._entropy = entropy
         self._lanes = Lanes(upstreams, on_new=self._on_lane, fraction=self._fraction)
@@ -96,19 +84,25 @@ class Runner:
         self._is_draining = False
         self._marks = Marks(self._lanes.wake)
         self._suspects = Suspects(in_flight=self._attempts, start=self._start, on_clear=self._lanes.wake)
-
-        def limits_of(name: str) -> UpstreamLimits:
-            return upstreams.get(name, UpstreamLimits())
-
+        self._reporter = Reporter(options.reports, self._lanes.limits_of)
         self._teller = Teller(
             sink=sink,
             on_report=self._queue_new,
             on_end=self._forget,
-            limits_of=limits_of,
-            reporter=Reporter(options.reports, limits_of),
+            limits_of=self._lanes.limits_of,
+            reporter=self._reporter,
         )
-        self._verdicts = Verdicts(self._tell_ends)
-        self._desk = Desk(self._messages, lanes=self._lanes, teller=self._teller, clock=clock)
+        self._recorder = Recorder(
+            options, marks=self._marks, lanes=self._lanes, teller=self._teller, clock=clock, fraction=self._fraction
+        )
+        self._desk = Desk(
+            self._messages,
+            lanes=self._lanes,
+            suspects=self._suspects,
+            queue_due=self._queue_due,
+            teller=self._teller,
+            clock=clock,
+        )
         self._is_taken_up = False
 
     @property
@@ -122,8 +116,8 @@ class Runner:
             self._group = group
             for lane in self._lanes:
                 self._on_lane(lane)
-            self._spawn(self._suspects.run(self._may_start))
-            for spool in self._spools:
+            self._spawn(self._suspects.run(self._may_try))
+            for spool in tuple(self._spools):
                 await self._take_up(spool)
             self._is_taken_up = True
             self._spawn(self._teller.run())  # not before: a report that is there must be known as such
@@ -135,13 +129,29 @@ class Runner:
         """Take up a message that was put into the first spool: journal its acceptance, then deliver it."""
         self._queue_new(self._spools[0], entry)
 
+    async def adopt(self, spool: Spool) -> None:
+        """Take up what a process that is gone has left in a slot. OSError: not all of it could be.
+
+        All of it is known before any of it is told: a report that is there must be known as such.
+        """
+        self._spools.append(spool)
+        works = take_up(spool, sink=self._sink, clock=self._clock, loop_s=self._now_s())
+        for found in [found async for batch in works for found in batch]:
+            self._resume(found)
+
+    def renew(self, upstreams: Mapping[str, UpstreamLimits], options: RunnerOptions) -> None:
+        """Go by other settings from now on, also for mail that waits."""
+        self._recorder.renew(options)
+        self._reporter.renew(options.reports)
+        self._lanes.renew(upstreams, self._now_s())
+
     def expect(self, message: MessageId) -> None:
         """Say that the `verdict` about a message will be asked for, before `notify`."""
-        self._verdicts.expect(message)
+        self._recorder.verdicts.expect(message)
 
     async def verdict(self, message: MessageId, wait_s: float) -> UpstreamReply | None:
         """Return the reply that refused all recipients of a message; None for anything else, or nothing in time."""
-        return await self._verdicts.wait(message, wait_s)
+        return await self._recorder.verdicts.wait(message, wait_s)
 
     async def obey(self, order: Order, ids: Sequence[str]) -> Obeyed:
         """Carry out what an operator orders about messages. OSError: the disk did not let us."""
@@ -177,10 +187,11 @@ class Runner:
         message = QueuedMessage(spool, entry, (Row(),) * len(entry.recipients), born_s=now_s)
         self._messages[message.id] = message
         self._teller.announce(message, entry.accepted)
-        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s)
+        self._lanes.push(message, tuple(range(len(message.rows))), due_s=now_s, now_s=now_s, is_new=True)
 
     def _forget(self, message: QueuedMessage) -> None:
-        self._messages.pop(message.id, None)
+        if self._messages.pop(message.id, None) is not None:
+            message.uncount()
 
     async def _take_up(self, spool: Spool) -> None:
         async for batch in take_up(spool, sink=self._sink, clock=self._clock, loop_s=self._now_s()):
@@ -192,15 +203,24 @@ class Runner:
     def _resume(self, found: Found) -> None:
         message, resumed, now_s = found.message, found.resumed, self._now_s()
         self._messages[message.id] = message
+        if message.is_report:
+            self._reporter.found(message.id)
         for index in resumed.untold:
             self._teller.tell(message, index)
-        lane = self._lanes.choose(message, now_s)
-        message.busy |= set(resumed.suspects)
-        for job in lane.jobs(message, tuple(resumed.suspects)):
-            self._suspects.add(lane, job)
-        self._lanes.push(message, tuple(resumed.cut), due_s=now_s, now_s=now_s)
+        self._queue_due(message, (*resumed.suspects, *resumed.cut), now_s)
         for wait_s, indexes in resumed.due.items():
             self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
+
+    def _queue_due(self, message: QueuedMessage, indexes: Sequence[int], now_s: float) -> None:
+        """Queue rows that are due now, suspects apart from the others."""
+        suspects = tuple(index for index in indexes if message.rows[index].crashes >= SUSPECT_AFTER)
+        if suspects:
+            lane = self._lanes.choose(message, now_s, now_s)
+            message.busy |= set(suspects)
+            for job in lane.jobs(message, suspects):
+                self._suspects.add(lane, job)
+        others = tuple(index for index in indexes if index not in suspects)
+        self._lanes.push(message, others, due_s=now_s, now_s=now_s)
 
     # --- choosing -----------------------------------------------------------------------------------------
 
@@ -218,12 +238,17 @@ class Runner:
                     async with asyncio.timeout(wait_s):
                         await lane.wake.wait()
                 continue
-            if lane.circuit.is_open and await self._give_up_expired(lane, now_s):
-                continue
-            self._start(lane, lane.pop())
+            if lane.circuit.is_open:
+                if await self._recorder.give_up_expired(lane, now_s):
+                    continue
+                self._recorder.tell_late(lane, now_s)
+            self._start(lane, lane.pop(now_s))
 
     def _may_start(self) -> bool:
-        return not (self._is_draining or self._marks.are_failing or self._suspects.are_tried)
+        return self._may_try() and not self._suspects.are_tried
+
+    def _may_try(self) -> bool:
+        return not (self._is_draining or self._marks.are_failing)
 
     def _start(self, lane: Lane, job: Job) -> asyncio.Task[None]:
         lane.rate.take(self._now_s())
@@ -234,53 +259,55 @@ class Runner:
         attempt.add_done_callback(self._attempts.discard)
         return attempt
 
-    async def _give_up_expired(self, lane: Lane, now_s: float) -> bool:
-        """Give up those that nobody asks the upstream about any more: its circuit stayed open for their lifetime."""
-        options = self._options
-        expired = lane.take_expired(now_s, retry_for=options.retry_for, report_retry_for=options.report_retry_for)
-        for job in expired:
-            message, now_ms = job.message, unix_ms(self._clock())
-            message.update({index: transitions.given_up(message.rows[index], now_ms=now_ms) for index in job.indexes})
-            await self._persist(job)
-            self._tell_ends(job)
-        return bool(expired)
-
     # --- one attempt --------------------------------------------------------------------------------------
 
     async def _attempt(self, lane: Lane, job: Job, *, probe: bool) -> None:
         message = job.message
         try:
-            async with message.opened() as spooled:
-                sender = spooled.entry.reverse_path
-                await inflight.begin(job, lane.name, self._clock)
-                work = self._carry_out(lane, job, spooled)
-                attempts = await inflight.watched(job, work, self._suspects, self._clock)
-            now_s = self._now_s()
-            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=now_s, probe=probe)
-            if undecided:
-                lane.circuit.ended(probe=probe)
-                probe = False
-                attempts = await self._decided(lane, attempts)
-            await self._record(lane, job, attempts)
-        except SpoolDamagedError as error:
-            with suppress(FileNotFoundError):
-                await message.spool.quarantine(message.id, str(error))
-            self._forget(message)
-        except FileNotFoundError:
-            _LOG.error("spool_file_vanished", message_ref=str(message.id))
-            self._forget(message)
+            await self._tried(lane, job, probe=probe)
         except Exception:  # noqa: BLE001 - a worker's iteration
             # The disk did not let us begin, or a fault of ours: what is not finished is tried again, and nothing else
             # stops.
             _LOG.exception("attempt_failed", message_ref=str(message.id))
             open_rows = [index for index in job.indexes if message.rows[index].state in _OPEN]
+            message.update({index: replace(message.rows[index], state=State.WAITING) for index in open_rows})
             now_s = self._now_s()
             self._lanes.push(message, tuple(open_rows), due_s=now_s + _AGAIN_AFTER_ERROR_S, now_s=now_s)
         finally:
-            lane.circuit.ended(probe=probe)
             lane.running -= 1
             message.busy -= set(job.indexes)
             lane.wake.set()
+
+    async def _tried(self, lane: Lane, job: Job, *, probe: bool) -> None:
+        message = job.message
+        try:
+            async with message.opened() as spooled:
+                sender = spooled.entry.reverse_path
+                await inflight.begin(job, lane.name, self._clock)
+                work = self._carrier.carry_out(lane, job, spooled)
+                attempts = await inflight.watched(job, work, self._suspects, self._clock)
+            attempts, undecided = self._lanes.learn(lane, sender, attempts, now_s=self._now_s(), probe=probe)
+        except SpoolDamagedError as error:
+            with suppress(FileNotFoundError):
+                await message.spool.quarantine(message.id, str(error))
+            self._lose(message)
+            return
+        except FileNotFoundError:
+            if message.id in self._messages:
+                _LOG.error("spool_file_vanished", message_ref=str(message.id))
+            self._lose(message)
+            return
+        finally:
+            lane.circuit.ended(probe=probe)
+        if undecided:
+            attempts = await self._decided(lane, attempts)
+        await self._recorder.record(lane, job, attempts)
+
+    def _lose(self, message: QueuedMessage) -> None:
+        """Drop a message whose file is gone, with all that is queued of it."""
+        for lane in self._lanes.of([message]):
+            lane.withdraw({message})
+        self._forget(message)
 
     async def _decided(self, lane: Lane, attempts: list[Attempt]) -> list[Attempt]:
         """Wait until it is known what a refused sender means; meanwhile others may have the connection."""
@@ -294,89 +321,6 @@ class Runner:
         finally:
             lane.running += 1
         return attempts
-
-    async def _carry_out(self, lane: Lane, job: Job, spooled: Spooled) -> list[Attempt]:
-        entry, count = spooled.entry, len(job.indexes)
-        if lane.limits is None:
-            trouble = f"no upstream {lane.name!r} is configured"
-            return [Deferred(reply=None, phase=Phase.CONNECT, of_upstream=True, detail=trouble)] * count
-        try:
-            transaction = Transaction(
-                reverse_path=entry.reverse_path,
-                recipients=tuple(entry.recipients[index] for index in job.indexes),
-                copies=tuple(job.message.copy(index) for index in job.indexes),
-                data=tuple(self._copy_of(entry, spooled.message, job.indexes[0], CopyForm(upstream=lane.name)) or ()),
-                body_8bit=entry.body_8bit,
-                smtputf8=entry.smtputf8,
-                dsn=entry.dsn.only(job.indexes),
-                remake=partial(self._remake, lane.name, spooled, job.indexes[0]),
-            )
-        except Exception:  # noqa: BLE001 - a worker's iteration
-            _LOG.exception("copy_not_made", message_ref=str(entry.id))
-            trouble = "the copy could not be made"
-            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, detail=trouble)] * count
-        try:
-            return await self._send(lane.name, transaction)
-        except Exception:  # noqa: BLE001 - a worker's iteration
-            _LOG.exception("sending_failed", upstream=lane.name)
-            return [Unknown(detail="a fault of ours ended the attempt")] * count
-
-    def _remake(
-        self, upstream: str, spooled: Spooled, index: int, *, seven_bit: bool, original: bool
-    ) -> tuple[bytes | memoryview, ...] | None:
-        form = CopyForm(upstream=upstream, seven_bit=seven_bit, original=original)
-        copy = self._copy_of(spooled.entry, spooled.message, index, form)
-        return None if copy is None else tuple(copy)
-
-    async def _record(self, lane: Lane, job: Job, attempts: list[Attempt]) -> None:
-        message = job.message
-        retry_for = self._options.report_retry_for if message.is_report else self._options.retry_for
-        now_s, now_ms, fraction = self._now_s(), unix_ms(self._clock()), self._fraction()
-        age = message.age(now_s)
-        due: dict[float, list[int]] = {}
-        throttled: list[int] = []
-        for index, attempt in zip(job.indexes, attempts, strict=True):
-            metrics.ATTEMPTS.labels(transitions.name_of(attempt)).inc()
-            if isinstance(attempt, Unknown):
-                metrics.DUPLICATE_RISK.inc()
-            row, wait_s = transitions.settled(
-                message.rows[index],
-                attempt,
-                accepted_at=message.accepted_at,
-                age=age,
-                retry_for=retry_for,
-                now_ms=now_ms,
-                entropy=fraction,
-            )
-            if wait_s is not None and message.order is not None:
-                row, wait_s = transitions.ordered(row, message.order, now_ms=now_ms) or row, None
-                metrics.HELD.inc(row.state is State.HELD)
-            message.update({index: row})
-            if wait_s is None:
-                continue
-            if isinstance(attempt, Deferred) and attempt.throttled:
-                throttled.append(index)
-                continue
-            due.setdefault(wait_s, []).append(index)
-            event = delay_event(message, index, age=age, expires_at=message.accepted_at + retry_for)
-            if event is not None and transitions.counts(attempt):
-                self._teller.tell_delay(message, index, event)
-        await self._persist(job)
-        if not await self._verdicts.learn(job):
-            self._tell_ends(job)
-        lane.push_throttled(job, tuple(throttled), now_s)
-        for wait_s, indexes in due.items():
-            self._lanes.push(message, tuple(indexes), due_s=now_s + wait_s, now_s=now_s)
-
-    def _tell_ends(self, job: Job) -> None:
-        for index in job.indexes:
-            row = job.message.rows[index]
-            if row.state.is_untold:
-                metrics.OUTCOMES.labels("delivered" if row.state is State.DELIVERED else "failed").inc()
-                self._teller.tell(job.message, index)
-
-    async def _persist(self, job: Job) -> None:
-        await self._marks.persist(job.message, {index: job.message.rows[index] for index in job.indexes})
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> asyncio.Task[None]:
         if self._group is None:

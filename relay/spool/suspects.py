@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from relay.spool.lane import Job, Lane
+from relay.spool.queued import QueuedMessage
 
 ALONE_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 1.0
@@ -49,9 +50,18 @@ class Suspects:
         self._jobs.append((lane, job))
         self._arrived.set()
 
+    def withdraw(self, message: QueuedMessage) -> frozenset[int]:
+        """Drop what waits to be tried of a message; return its rows."""
+        mine = [item for item in self._jobs if item[1].message is message]
+        for item in mine:
+            self._jobs.remove(item)
+        return frozenset(index for _, job in mine for index in job.indexes)
+
     async def run(self, may_start: Callable[[], bool]) -> None:
         """Try one after the other, whenever its upstream may be asked, until cancelled."""
         while True:
+            if not self._jobs:
+                self._arrived.clear()
             await self._arrived.wait()
             now_s = asyncio.get_running_loop().time()
             ready = next((item for item in self._jobs if item[0].circuit.wait_s(now_s) == 0), None)
@@ -59,15 +69,16 @@ class Suspects:
                 await asyncio.sleep(_LOOK_AGAIN_S)
                 continue
             self._jobs.remove(ready)
-            await self._try(*ready)
-            if not self._jobs:
-                self._arrived.clear()
+            await self._try(*ready, may_start)
 
-    async def _try(self, lane: Lane, job: Job) -> None:
+    async def _try(self, lane: Lane, job: Job, may_start: Callable[[], bool]) -> None:
         self._cleared = cleared = asyncio.Event()
         try:
             if self._in_flight:
                 await asyncio.wait(set(self._in_flight), timeout=ALONE_S)
+            if not may_start():  # a stop began meanwhile, or the disk fails
+                self._jobs.appendleft((lane, job))
+                return
             attempt = self._start(lane, job)
             attempt.add_done_callback(lambda _: cleared.set())
             await cleared.wait()

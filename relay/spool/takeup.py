@@ -13,7 +13,6 @@ import structlog
 
 from relay.spool import metrics, transitions
 from relay.spool.files import Spool, Stored
-from relay.spool.layout import State
 from relay.spool.queued import QueuedMessage
 from relay.spool.transitions import Resumed, unix_ms
 from tracker.contract.ports import Clock, EventSink
@@ -75,5 +74,4 @@ async def _resume(message: QueuedMessage, now_ms: int) -> Found:
             _LOG.error("outcome_not_written", message_ref=str(message.id), error=error.strerror)
         for index in resumed.held:
             _LOG.error("copy_held", copy_ref=str(message.copy(index)), why=message.rows[index].text)
-    metrics.HELD.inc(sum(row.state is State.HELD for row in message.rows))
     return Found(message, resumed)

@@ -2,7 +2,8 @@
 
 The order is that of the promise: the outcome is on disk (row D or F) before it is told; its event is durable and its
 report is in the spool before the row says so (d or f); a file goes when all its rows do. Whatever is cut short is told
-again, under the same ids. Outcomes of many copies share one write of the journal.
+again, under the same ids. Outcomes of many copies share one write of the journal. A journal that takes nothing stops
+all of them; a file that cannot be read or written puts off its own message alone.
 
 A delivery report has no events; what is reported, and that no report has one of its own, is in `reporter.py`.
 """
@@ -29,6 +30,9 @@ _LOG: Final = structlog.get_logger()
 _BATCH: Final = 200
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 60.0
+_MOST_FAILURES: Final = 6  # beyond it the pause does not grow
+
+_Record = Accepted | Delivery | Bounce | DeliveryDelay
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,9 @@ class _Untold:
     message: QueuedMessage
     index: int
     event: Accepted | DeliveryDelay | None  # None: the row's outcome
+    delay: int = 0  # the number of a DeliveryDelay
+    is_journalled: bool = False  # the journal has the outcome: what is left is the report, and the end of the row
+    failures: int = 0
 
 
 class Teller:
@@ -71,9 +78,9 @@ class Teller:
         """Tell the outcome of a row that is in D or F on disk."""
         self._add(_Untold(message, index, None))
 
-    def tell_delay(self, message: QueuedMessage, index: int, event: DeliveryDelay) -> None:
-        """Tell that a copy was put off."""
-        self._add(_Untold(message, index, event))
+    def tell_delay(self, message: QueuedMessage, index: int, event: DeliveryDelay, number: int) -> None:
+        """Tell that a copy waits: the first or the second event of it."""
+        self._add(_Untold(message, index, event, delay=number))
 
     async def idle(self) -> None:
         """Return when everything is told."""
@@ -87,14 +94,7 @@ class Teller:
             try:
                 await self._tell(batch)
             except Exception as error:  # noqa: BLE001 - a worker's iteration; mostly the OSError of a disk that is full
-                metrics.EMIT_ERRORS.inc(len(batch))
-                _LOG.error(
-                    "outcomes_not_told",
-                    count=len(batch),
-                    again_in_s=self._pause_s,
-                    exc_info=None if isinstance(error, OSError) else error,
-                    error=str(error),
-                )
+                _failed(batch, error, self._pause_s)
                 self._untold.extendleft(reversed(_without_acceptances(batch)))
                 await asyncio.sleep(self._pause_s)
                 self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
@@ -104,45 +104,59 @@ class Teller:
                 self._wake.clear()
                 self._idle.set()
 
-    def _add(self, item: _Untold) -> None:
-        self._untold.append(item)
+    def _add(self, *items: _Untold) -> None:
+        self._untold.extend(items)
         self._idle.clear()
         self._wake.set()
 
+    def _put_off(self, items: list[_Untold], error: Exception) -> None:
+        """Do what is left of one message later, and go on with the others."""
+        pause_s = min(_FIRST_PAUSE_S * 2 ** items[0].failures, _LONGEST_PAUSE_S)
+        _failed(items, error, pause_s)
+        again = [replace(item, failures=min(item.failures + 1, _MOST_FAILURES)) for item in items]
+        asyncio.get_running_loop().call_later(pause_s, self._add, *again)
+
     async def _tell(self, batch: list[_Untold]) -> None:
-        records: list[Accepted | Delivery | Bounce | DeliveryDelay] = []
-        unannounced: dict[QueuedMessage, None] = {}
-        batch = [item for item in batch if item.event or item.message.rows[item.index].state.is_untold]
+        """Journal a batch, then end its rows. Raises what the journal raises: nothing of it was told."""
+        waiting: dict[QueuedMessage, list[_Untold]] = {}
         for item in batch:
-            if item.message.is_report:
-                continue
-            if not item.message.is_announced and item.message not in unannounced:
-                unannounced[item.message] = None
-                records.extend(await self._accepted(item.message))
-            records.append(item.event or self._outcome(item))
+            if item.event or item.message.rows[item.index].state.is_untold:
+                waiting.setdefault(item.message, []).append(item)
+        records: list[_Record] = []
+        for message, items in list(waiting.items()):
+            try:
+                records += await self._records(message, items)
+            except OSError as error:
+                self._put_off(waiting.pop(message), error)
         if records:
             await self._sink.emit(records)
-        for message in unannounced:
-            message.is_announced = message.is_journalled = True
-        ended: dict[QueuedMessage, list[int]] = {}
-        for item in batch:
-            if item.event is None:
-                ended.setdefault(item.message, []).append(item.index)
-            elif isinstance(item.event, Accepted):
-                item.message.is_journalled = True
-            elif isinstance(item.event, DeliveryDelay):
-                row = item.message.rows[item.index]
-                item.message.rows[item.index] = replace(row, delays_told=row.delays_told + 1)
-        endings = (self._end(message, indexes) for message, indexes in ended.items())
-        for result in await asyncio.gather(*endings, return_exceptions=True):
-            if isinstance(result, BaseException):
+        for message, items in waiting.items():
+            _note_journalled(message, items)
+        ended = {
+            message: [replace(item, is_journalled=True) for item in items if item.event is None]
+            for message, items in waiting.items()
+        }
+        ended = {message: items for message, items in ended.items() if items}
+        endings = (self._end(message, [item.index for item in items]) for message, items in ended.items())
+        results = await asyncio.gather(*endings, return_exceptions=True)
+        for items, result in zip(ended.values(), results, strict=True):
+            if isinstance(result, Exception):
+                self._put_off(items, result)
+            elif result is not None:
                 raise result
+
+    async def _records(self, message: QueuedMessage, items: list[_Untold]) -> list[_Record]:
+        """Return what the journal gets of a message. Raises OSError: its file cannot be read."""
+        if message.is_report:
+            return []
+        records = [item.event or self._outcome(item) for item in items if not item.is_journalled]
+        return records if message.is_announced or not records else [*await self._accepted(message), *records]
 
     def _outcome(self, item: _Untold) -> Delivery | Bounce:
         limits = self._limits_of(item.message.upstream(item.index))
         return outcome_event(item.message, item.index, final=limits.final, provider=limits.provider)
 
-    async def _accepted(self, message: QueuedMessage) -> list[Accepted]:
+    async def _accepted(self, message: QueuedMessage) -> list[_Record]:
         try:
             async with message.opened() as spooled:
                 return [spooled.entry.accepted]
@@ -169,6 +183,26 @@ class Teller:
             self._on_report(message.spool, entry)
         if message.is_finished:
             self._on_end(message)
+
+
+def _note_journalled(message: QueuedMessage, items: list[_Untold]) -> None:
+    message.is_announced = True
+    for item in items:
+        if item.delay:
+            row = message.rows[item.index]
+            message.rows[item.index] = replace(row, delays_told=max(row.delays_told, item.delay))
+    message.is_journalled = True
+
+
+def _failed(items: list[_Untold], error: Exception, again_in_s: float) -> None:
+    metrics.EMIT_ERRORS.inc(len(items))
+    _LOG.error(
+        "outcomes_not_told",
+        count=len(items),
+        again_in_s=again_in_s,
+        exc_info=None if isinstance(error, OSError) else error,
+        error=str(error),
+    )
 
 
 def _without_acceptances(batch: list[_Untold]) -> list[_Untold]:

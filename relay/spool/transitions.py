@@ -1,6 +1,6 @@
 """How a row changes: after an attempt, and when the process starts. Pure: rows and times in, rows out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -100,6 +100,12 @@ def ordered(row: Row, order: Order, *, now_ms: int) -> Row | None:
             return None
 
 
+def changes(rows: Sequence[Row], indexes: Iterable[int], order: Order, *, now_ms: int) -> dict[int, Row]:
+    """Return those of some rows that an order changes, as they are then."""
+    found = ((index, ordered(rows[index], order, now_ms=now_ms)) for index in indexes)
+    return {index: row for index, row in found if row is not None}
+
+
 def survived(row: Row) -> Row:
     """Return the row of a copy, still in flight, that has shown that it ends no process."""
     return replace(row, crashes=0)
@@ -119,8 +125,8 @@ def settled(
     retry_for: timedelta,
     now_ms: int,
     entropy: float,
-) -> tuple[Row, float | None]:
-    """Return the row after its attempt, and in how many seconds it is due again (None: never).
+) -> Row:
+    """Return the row after its attempt.
 
     `age` is measured by a clock that does not jump; so is the wait. A condition of the upstream does not count.
     """
@@ -131,20 +137,19 @@ def settled(
     )
     match step:
         case Done():
-            return replace(told, state=State.DELIVERED), None
+            return replace(told, state=State.DELIVERED)
         case GiveUp(expired):
-            return replace(told, state=State.FAILED, expired=expired), None
+            return replace(told, state=State.FAILED, expired=expired)
         case RetryAt(at):
-            wait_s = (at - now).total_seconds()
             attempts = row.attempts if counts(attempt) else max(row.attempts - 1, 0)
-            next_ms = now_ms + int(wait_s * 1000)
-            return replace(told, state=State.WAITING, attempts=attempts, next_ms=next_ms), wait_s
+            next_ms = now_ms + int((at - now).total_seconds() * 1000)
+            return replace(told, state=State.WAITING, attempts=attempts, next_ms=next_ms)
         case _:
             assert_never(step)
 
 
 def counts(attempt: Attempt) -> bool:
-    """False for a condition of the upstream: no attempt of the copy, no DeliveryDelay."""
+    """False for a condition of the upstream: no attempt of the copy, no deferral."""
     return not (isinstance(attempt, Deferred) and attempt.of_upstream)
 
 

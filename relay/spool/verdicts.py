@@ -49,7 +49,7 @@ class Verdicts:
         try:
             await asyncio.wait({wait.verdict}, timeout=wait_s)
             if wait.is_being_written:  # it is decided, and the disk is about to know
-                await wait.verdict
+                await asyncio.wait({wait.verdict})
             return wait.verdict.result() if wait.verdict.done() else None
         finally:
             del self._waits[message]
@@ -67,8 +67,12 @@ class Verdicts:
                 wait.verdict.set_result(None)
             elif all(_is_refused(message, index) for index in range(len(message.rows))):
                 wait.is_being_written = True
-                wait.verdict.set_result(await _refuse(message))
-                wait.is_being_written = False
+                refusal = None
+                try:
+                    refusal = await _refuse(message)
+                finally:  # whoever waits must not wait for ever for one that a stop has cut
+                    wait.verdict.set_result(refusal)
+                    wait.is_being_written = False
         if message.id not in self._waits:
             return False
         wait.untold.append(job)

@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message
@@ -77,9 +77,22 @@ class Service:
     `smtp_ports` has the port of plain SMTP under False, the one where TLS begins at once under True.
     """
 
-    def __init__(self, command: Path, folder: Path, *, upstream: str = "maildir:var/mail") -> None:
-        """Write the configuration; start nothing yet."""
+    def __init__(
+        self,
+        command: Path,
+        folder: Path,
+        *,
+        upstream: str = "maildir:var/mail",
+        settings: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        """Write the configuration; start nothing yet.
+
+        `settings` override it, `{"RELAY__INLINE_WAIT": "1s"}`; `under` is a command that `mailwake serve` runs under.
+        """
         self.command = str(command)
+        self._under = tuple(under)
+        self._environment = {**os.environ, **{f"MAILWAKE__{key}": value for key, value in (settings or {}).items()}}
         self.folder = folder
         self.config = folder / "config.toml"
         self.config.write_text(_CONFIG.format(upstream=upstream))
@@ -95,16 +108,10 @@ class Service:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start and wait for the one line with the bound addresses."""
-        with (self.folder / "log.jsonl").open("a") as log:
-            self._process = subprocess.Popen(
-                [self.command, "serve", "--config", str(self.config), "--json"],
-                cwd=self.folder,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+        self.launch(*options)
+        assert self._process is not None
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], START_LIMIT_S)
         line = self._process.stdout.readline() if readable else ""
@@ -115,9 +122,28 @@ class Service:
             if name == "relay":
                 self.smtp_ports = {address.startswith("smtps://"): int(address.rpartition(":")[2]) for address in bound}
 
+    def launch(self, *options: str) -> None:
+        """Start the process, and wait for nothing."""
+        with (self.folder / "log.jsonl").open("a") as log:
+            self._process = subprocess.Popen(
+                [*self._under, self.command, "serve", "--config", str(self.config), "--json", *options],
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=self._environment,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
-        """SIGKILL, and wait until the process is gone."""
-        self._end(signal.SIGKILL)
+        """SIGKILL, and wait until the process is gone: by this, and by nothing before."""
+        status = self._end(signal.SIGKILL)
+        assert status == -signal.SIGKILL, f"it ended by itself, with {status}: {self.log_end()}"
 
     def stop(self) -> int:
         """SIGTERM; return the exit status."""
@@ -133,16 +159,21 @@ class Service:
 
     def run(self, *arguments: str) -> str:
         """Run a command with this configuration and return what it printed; it must succeed."""
-        done = subprocess.run(
+        done = self.ask(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def ask(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command with this configuration, whatever comes of it."""
+        return subprocess.run(
             [self.command, *arguments, "--config", str(self.config)],
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
+            env=self._environment,
         )
-        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def events(self) -> Events:
         """Return every event, as `mailwake events --json` prints them."""
@@ -150,12 +181,36 @@ class Service:
 
     def wait_for_events(self, is_enough: Callable[[Events], object], limit_s: float = 60.0) -> Events:
         """Return the events as soon as they satisfy the condition."""
-        return wait_until(self.events, is_enough, limit_s, lambda: self.log()[-3000:])
+        return wait_until(self.events, is_enough, limit_s, self.log_end)
 
     def log(self) -> str:
         """Return what the service logged so far."""
         path = self.folder / "log.jsonl"
         return path.read_text() if path.exists() else ""
+
+    def log_end(self) -> str:
+        """Return the end of the log, for the text of a failure."""
+        return self.log()[-3000:]
+
+    def spooled(self) -> list[str]:
+        """Return the names of the spool's files: the messages that are not finished yet."""
+        return [path.name for path in (self.folder / "var" / "spool").glob("*/q/*")]
+
+    def quarantined(self) -> list[str]:
+        """Return the names of the spool files that could not be read."""
+        return [path.name for path in (self.folder / "var" / "spool").glob("*/quarantine/*")]
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, `mailwake_spool_messages` or `name{label="value"}`; 0 where it is not there."""
+        host, port = self.addresses["metrics"]
+        lines = fetch(f"http://{host}:{port}/metrics")[2].decode().splitlines()
+        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), "0"))
+
+    def memory_mb(self) -> float:
+        """Return the memory of the process, of what it shares its part (Linux: PSS)."""
+        assert self._process is not None
+        lines = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("Pss:"))) / 1024
 
     def delivered(self) -> list[bytes]:
         """Return the files of the built-in mailbox."""
@@ -168,7 +223,12 @@ class Service:
 
 
 def wait_until(
-    look: Callable[[], T], is_enough: Callable[[T], object], limit_s: float, explain: Callable[[], str] = str
+    look: Callable[[], T],
+    is_enough: Callable[[T], object],
+    limit_s: float,
+    explain: Callable[[], str] = str,
+    *,
+    every_s: float = 0.1,
 ) -> T:
     """Look until the condition holds; fail with what was seen last."""
     deadline = time.monotonic() + limit_s
@@ -178,7 +238,7 @@ def wait_until(
             return seen
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit_s} s; last seen: {str(seen)[-3000:]}\n{explain()}")
-        select.select([], [], [], 0.1)
+        select.select([], [], [], every_s)
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):

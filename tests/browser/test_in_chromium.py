@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.senders import RECIPIENTS, send_until_accepted
 from tests.acceptance.service import Service, body_of, by_type, links_of, wait_until
-from tests.acceptance.test_kill import RECIPIENTS, send_until_accepted
 
 _FLAGS = (
     "--headless",

@@ -8,6 +8,7 @@ import click
 import pytest
 from pydantic import TypeAdapter
 
+from relay import reloading
 from relay.cli.main import main
 from relay.configdraft import TABLES
 from tests.machine import ROOT
@@ -70,3 +71,19 @@ def test_every_command_and_option_is_described() -> None:
     }
 
     assert described == {path: options - {"--config"} for path, options in there.items()}
+
+
+def test_what_a_reload_takes_up_is_described() -> None:
+    """The page's head names every key that is in force without a restart, and no other."""
+    head = (_REFERENCE / "configuration.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    named = set(re.findall(r"`((?:relay|spool|tracker)\.[a-z_]+)`", head))
+    keys = {f"{kind.name}.{name}" for kind in TABLES if not kind.named for name in kind.model.model_fields}
+    live = {key for key in keys if reloading.is_live(key)}
+    assert named == {key for key in live if not key.startswith(("relay.tls.", "tracking."))}
+    tables = {kind.name for kind in TABLES if all(reloading.is_live(f"{kind.name}.{name}") for name in _fields(kind))}
+    assert set(re.findall(r"`\[([a-z_.]+?)(?:\.NAME)?\]`", head)) == tables | {"tracking"}
+    assert {key for key in keys - live if key.startswith("tracking.")} == {"tracking.verify_sample"}
+
+
+def _fields(kind: Kind[Section]) -> Iterator[str]:
+    yield from kind.model.model_fields

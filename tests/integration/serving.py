@@ -7,13 +7,16 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPConnection
 from pathlib import Path
+from socket import socket
 
 from click.testing import CliRunner, Result
 
 from relay.cli.main import main
+from tracker.runtime import control
+from tracker.runtime.control import Status
 
 LIMIT_S = 30.0
 COMMAND = (sys.executable, "-c", "from relay.cli.main import main; main()")
@@ -55,7 +58,7 @@ def mailwake(*arguments: str, cwd: Path, **environ: str) -> subprocess.Completed
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=_environment(environ),
+        env=environment(environ),
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -71,6 +74,7 @@ class Server:
         self.config = config
         self.listening: dict[str, list[str]] = {}
         self.slot = -1
+        self.workers: list[int] = []
 
     def wait_until_ready(self) -> None:
         """Read the line with the addresses."""
@@ -79,7 +83,11 @@ class Server:
         line = self.process.stdout.readline() if readable else ""
         assert line, f"it did not start: {self.log()}"
         status = json.loads(line)
-        self.listening, self.slot = status["listening"], status["slot"]
+        self.listening, self.slot, self.workers = status["listening"], status["slot"], status["workers"]
+
+    def statuses(self) -> dict[int, Status]:
+        """Ask every process that serves with this configuration; by its pid."""
+        return {status.pid: status for status in control.running(self.config.parent / "var/run")}
 
     def address(self, part: str) -> tuple[str, int]:
         """Return host and port of a part."""
@@ -109,13 +117,20 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(config: Path, *options: str, **environ: str) -> Iterator[Server]:
-    """Run `mailwake serve` for the length of a block."""
+def serving(
+    config: Path,
+    *options: str,
+    by: tuple[Sequence[str], Sequence[socket]] = ((), ()),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run `mailwake serve` for the length of a block; `by` another command, which some sockets are left open to."""
+    command, sockets = by
     with (config.parent / "log").open("a") as log:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--json", "--config", str(config), *options],
+            [*command, *COMMAND, "serve", "--json", "--config", str(config), *options],
             cwd=config.parent,
-            env=_environment(environ),
+            pass_fds=[one.fileno() for one in sockets],
+            env=environment(environ or {}),
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -131,6 +146,7 @@ def serving(config: Path, *options: str, **environ: str) -> Iterator[Server]:
         process.stdout.close()
 
 
-def _environment(more: dict[str, str]) -> dict[str, str]:
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return what a process of this checkout is started with."""
     root = Path(__file__).resolve().parents[2]
     return {**os.environ, "PYTHONPATH": str(root), **more}

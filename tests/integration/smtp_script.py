@@ -11,7 +11,7 @@ DROP = "drop"
 
 @dataclass
 class Script:
-    """`replies` by phase (`greeting ehlo auth mail rcpt data dot rset`, or `rcpt:ADDRESS`) replace the polite ones.
+    """`replies` by phase (`greeting ehlo auth mail rcpt data dot rset quit`, or `rcpt:ADDRESS`) replace polite ones.
 
     `DROP` closes the connection instead. `once`: those replies are used up by their first use.
     """
@@ -26,6 +26,8 @@ class Script:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    open_count: int = 0
+    most_open: int = 0
     host: str = ""
     port: int = 0
     _server: asyncio.Server | None = None
@@ -65,6 +67,8 @@ class Script:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
+        self.open_count += 1
+        self.most_open = max(self.most_open, self.open_count)
         commands: list[str] = []
         self.commands.append(commands)
         envelope: list[str] = []
@@ -118,11 +122,12 @@ class Script:
                     case "RSET":
                         await say("rset", "250 2.0.0 ok")
                     case "QUIT":
-                        writer.write(b"221 2.0.0 bye\r\n")
+                        await say("quit", "221 2.0.0 bye")
                         return
                     case _:
                         await say("other", "500 5.5.2 what")
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # the peer went away, or was told to
         finally:
+            self.open_count -= 1
             writer.close()

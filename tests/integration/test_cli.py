@@ -132,6 +132,18 @@ def test_check_looks_at_a_running_server(server: Server) -> None:
     assert "Delivery" in findings["send"]["detail"]
 
 
+def test_check_finds_an_upstream_that_is_the_relay_itself(server: Server) -> None:
+    """Mail would go round in circles."""
+    text = server.config.read_text().replace("maildir:var/mail", f"smtp://{server.listening['relay'][0]}")
+    config = server.config.with_name("circle.toml")
+    config.write_text(text)
+
+    done = _run("check", "--config", str(config))
+
+    assert done.exit_code == 1
+    assert "FAILED  upstream.default: ehlo: the upstream is this relay itself" in done.output
+
+
 def test_check_says_everything_that_is_wrong(tmp_path: Path) -> None:
     """Each finding has a remedy; exit code 1."""
     config = configure(tmp_path)
@@ -192,8 +204,10 @@ def test_init_makes_a_set_up_that_serves(tmp_path: Path) -> None:
     assert _run("config", "show", "--config", str(folder / "config.toml")).exit_code == 0
     with serving(
         folder / "config.toml",
-        **{f"MAILWAKE__{part}__LISTEN": "127.0.0.1:0" for part in ("RELAY", "TRACKER", "CONSOLE", "METRICS")},
-        MAILWAKE__SPOOL__MIN_FREE="1MiB",
+        environ={
+            **{f"MAILWAKE__{part}__LISTEN": "127.0.0.1:0" for part in ("RELAY", "TRACKER", "CONSOLE", "METRICS")},
+            "MAILWAKE__SPOOL__MIN_FREE": "1MiB",
+        },
     ) as server:
         assert server.stop() == 0
     again = _run("init", str(folder))

@@ -166,3 +166,12 @@ async def test_an_original_recipient_in_utf_8_goes_on_as_it_is() -> None:
         await send(server, sent)
 
     assert server.messages[0][0][1] == "RCPT TO:<jörg@x.example> ORCPT=utf-8;jörg@x.example"
+
+
+async def test_an_original_recipient_in_utf_8_is_written_in_ascii_where_nothing_else_needs_smtputf8() -> None:
+    """RFC 6533 §3: octets above 127 must not stand in a command without SMTPUTF8."""
+    request = DsnRequest(recipients=(RecipientRequest(original=r"utf-8;jörg\x{F6}@x.example"),))
+    async with Script(extensions=("SIZE", "DSN")) as server:
+        await send(server, replace(transaction("a@x.example"), dsn=request))
+
+    assert server.messages[0][0][1] == r"RCPT TO:<a@x.example> ORCPT=utf-8;j\x{F6}rg\x{F6}@x.example"

@@ -1,6 +1,7 @@
 """From the log to destinations: in order, at least once, each at its own pace."""
 
 import asyncio
+import errno
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from tests.integration.storage import Node, node, until
 from tests.unit.happenings import accepted, clicked, delivery, opened
 from tracker.contract.events import EventType
 from tracker.contract.settings import ConfigurationSet, EventDestination, Settings
+from tracker.publish import jsonl
 from tracker.publish.jsonl import JsonlWriter
 from tracker.publish.stdout import StdoutWriter
 from tracker.publish.worker import Publisher
@@ -258,6 +260,30 @@ def test_a_line_that_a_crash_cut_off_is_cut_away(tmp_path: Path, rest: bytes) ->
     JsonlWriter(tmp_path, keep=None).write(['{"b":2}'], NOON)
 
     assert path.read_bytes() == rest[: rest.rfind(b"\n") + 1] + b'{"b":2}\n'
+
+
+def test_the_folder_is_flushed_until_the_name_of_a_file_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that failed leaves the file there, but not for certain: the next one must not take its name for safe."""
+    flushed: list[str] = []
+
+    def flush(folder: Path) -> None:
+        flushed.append(folder.name)
+        if len(flushed) == 1:
+            raise OSError(errno.EIO, "the folder cannot be flushed")
+
+    monkeypatch.setattr(jsonl, "flush_folder", flush)
+    writer = JsonlWriter(tmp_path / "events", keep=None)
+
+    with pytest.raises(OSError, match="flushed"):
+        writer.write(['{"a":1}'], NOON)
+    for _ in range(2):
+        writer.write(['{"a":1}'], NOON)
+    assert len(flushed) == 2
+    (tmp_path / "events" / "2026-11-03.jsonl").unlink()
+    writer.write(['{"b":2}'], NOON)
+    assert len(flushed) == 3
 
 
 def test_old_files_are_removed_and_foreign_ones_are_not(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_parts_may_run_in_processes_of_their_own(tmp_path: Path) -> None:
     config = configure(tmp_path)
     with serving(config, "--only", "tracker") as tracker:
         port = tracker.address("tracker")[1]
-        with serving(config, "--only", "relay", MAILWAKE__TRACKER__LISTEN=f"127.0.0.1:{port}") as relay:
+        with serving(config, "--only", "relay", environ={"MAILWAKE__TRACKER__LISTEN": f"127.0.0.1:{port}"}) as relay:
             assert {tracker.slot, relay.slot} == {0, 1}
             assert set(relay.listening) == {"relay", "metrics"}
             message = _send(relay.address("relay"))

@@ -1,6 +1,7 @@
 """Sessions that end early: clients that hang up, handlers that fail, a listener that stops."""
 
 import asyncio
+import errno
 
 import pytest
 from structlog.testing import capture_logs
@@ -57,7 +58,7 @@ async def test_an_exception_of_the_handler_is_451_with_a_reference_and_no_detail
     inbox = Inbox()
 
     async def fail(_: Submission) -> Reply:
-        raise OSError(28, "No space left on /secret/place")
+        raise RuntimeError("What it fell over lies in /secret/place")
 
     inbox.answer = fail
     with capture_logs() as lines:
@@ -73,6 +74,33 @@ async def test_an_exception_of_the_handler_is_451_with_a_reference_and_no_detail
     (line,) = lines
     assert line["event"] == "acceptance_failed"
     assert line["reference"] in failed
+    assert taken.startswith("250 ")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "452 4.3.1 "), (errno.EDQUOT, "452 4.3.1 "), (errno.EIO, "451 4.3.0 ")]
+)
+async def test_a_disk_that_does_not_take_a_message_is_4xx_and_one_line_of_the_log(number: int, code: str) -> None:
+    """It is no fault of the program, so there is no traceback; the session goes on."""
+    inbox = Inbox()
+
+    async def fail(_: Submission) -> Reply:
+        raise OSError(number, "of /secret/place")
+
+    inbox.answer = fail
+    with capture_logs() as lines:
+        async with serving(inbox) as service, dialing(service.port) as wire:
+            await wire.open_data()
+            failed = await wire.ask("Hi\r\n.")
+            inbox.answer = None
+            await wire.open_data()
+            taken = await wire.ask("Hi\r\n.")
+
+    assert failed.startswith(code)
+    assert "secret" not in failed
+    assert [(line["event"], line["log_level"], "exc_info" in line) for line in lines] == [
+        ("message_not_written", "error", False)
+    ]
     assert taken.startswith("250 ")
 
 

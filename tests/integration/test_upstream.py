@@ -134,9 +134,10 @@ async def test_garbage_counts_as_4xx_and_ends_the_connection(phase: str, garbage
     assert not server.messages
 
 
-async def test_garbage_after_the_dot_is_unknown() -> None:
+@pytest.mark.parametrize("garbage", ["ok, got it", "999 what", "125 go on"])
+async def test_garbage_after_the_dot_is_unknown(garbage: str) -> None:
     """The upstream may have it: a retry is a risk that is counted."""
-    async with Script(replies={"dot": "ok, got it"}) as server:
+    async with Script(replies={"dot": garbage}) as server:
         attempts = await send(server, transaction())
 
     assert isinstance(attempts[0], Unknown)
@@ -166,6 +167,19 @@ async def test_recipients_of_one_transaction_have_outcomes_of_their_own() -> Non
 
     assert [type(attempt) for attempt in attempts] == [Accepted, Rejected, Deferred, Accepted]
     assert len(server.messages) == 1
+
+
+async def test_421_to_one_recipient_ends_the_transaction_of_all() -> None:
+    """RFC 5321 §3.8: the server is closing; what it had said of the others before counts for nothing."""
+    async with Script(replies={"rcpt:b@x.example": "421 4.3.2 closing"}) as server, pooled(server) as pool:
+        attempts = await pool.send(transaction("a@x.example", "b@x.example", "c@x.example"))
+        server.replies.clear()
+        after = await pool.send(transaction())
+
+    assert all(isinstance(attempt, Deferred) and attempt.of_upstream for attempt in attempts)
+    assert [envelope[1] for envelope, _ in server.messages] == ["RCPT TO:<ana@a.example>"]
+    assert isinstance(after[0], Accepted)
+    assert len(server.commands) == 2
 
 
 async def test_a_refused_sender_is_refused_for_all() -> None:
@@ -279,6 +293,31 @@ async def test_limits_of_connections_and_of_messages_on_one() -> None:
 
         assert len(server.messages) == 12
         assert len(server.commands) == 4
+        assert server.most_open == 2
+
+
+async def test_a_connection_that_says_goodbye_still_counts() -> None:
+    """An upstream that takes one connection would refuse the next with 421, and mail would wait for a probe."""
+    limits = {"max_connections": 1, "max_messages_per_connection": 1}
+    async with Script(replies={"quit": "wait"}, once=True) as server, pooled(server, **limits) as pool:
+        await pool.send(transaction())
+        second = asyncio.create_task(pool.send(transaction()))
+        await server.waiting.wait()
+        assert not (await asyncio.wait([second], timeout=0.2))[0]
+        server.hold.set()
+        (attempt,) = await second
+
+        assert isinstance(attempt, Accepted)
+        assert len(server.commands) == 2
+        assert server.most_open == 1
+
+
+def test_the_time_limits_are_those_of_the_standard() -> None:
+    """RFC 5321 §4.5.3.2: an upstream that is slow behind the dot has taken the mail, mostly."""
+    limits = UpstreamOptions(name="x", target=SmtpTarget("x.example", 25, Security.STARTTLS), hostname="y.example")
+
+    assert (limits.command_timeout_s, limits.block_timeout_s, limits.dot_timeout_s) == (300, 180, 600)
+    assert limits.idle_s == 30
 
 
 async def test_an_idle_connection_says_goodbye() -> None:

@@ -1,5 +1,7 @@
 """An upstream that answers as no server should: the right class, nothing forged, and the next message goes out."""
 
+import threading
+
 import pytest
 
 from relay.core.attempt import Accepted, Deferred, Phase, Rejected, Unknown
@@ -87,6 +89,21 @@ async def test_8_bit_content_is_encoded_again_where_8bitmime_is_not_offered() ->
     assert "BODY" not in envelope[0]
     assert body.isascii()
     assert b"Ein T=C3=A4xt" in body
+
+
+@pytest.mark.parametrize("octets, is_apart", [(300_000, True), (1_000, False)])
+async def test_a_large_message_is_encoded_again_in_a_thread(octets: int, is_apart: bool) -> None:
+    """Else nobody would be answered meanwhile."""
+    threads = []
+
+    def remake(*, seven_bit: bool, original: bool) -> tuple[bytes, ...]:
+        threads.append(threading.current_thread())
+        return (MESSAGE,)
+
+    async with Script(extensions=("SIZE",)) as server:
+        await send(server, transaction(data=MESSAGE + b"x" * octets, body_8bit=True, remake=remake))
+
+    assert [thread is not threading.main_thread() for thread in threads] == [is_apart]
 
 
 @pytest.mark.parametrize("size, code", [(len(MESSAGE) + 50, 250), (len(MESSAGE) - 1, 552)])

@@ -84,6 +84,36 @@ async def test_a_certificate_that_does_not_verify_stops_everything(
     assert not server.messages
 
 
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT])
+async def test_a_certificate_of_another_name_stops_everything(
+    secure: Callable[..., Script], certificate: Path, security: Security
+) -> None:
+    """Its authority is trusted, but it is for 127.0.0.1: anybody with a certificate could pass as the upstream."""
+    async with secure(implicit=security is Security.IMPLICIT) as server:
+        target = SmtpTarget("localhost", server.port, security)
+        attempts = await send(server, transaction(), target=target, tls_ca=certificate, username="u", password="p")
+
+    attempt = attempts[0]
+    assert isinstance(attempt, Deferred)
+    assert (attempt.phase, attempt.of_upstream) == (Phase.TLS, True)
+    assert "certificate is not valid" in attempt.detail
+    assert not any(command.startswith(("AUTH", "MAIL")) for commands in server.commands for command in commands)
+
+
+async def test_replies_in_clear_behind_that_to_starttls_are_thrown_away(
+    secure: Callable[..., Script], certificate: Path
+) -> None:
+    """RFC 3207 §4.2: whoever is on the way must not answer for the encrypted server."""
+    async with secure() as server:
+        server.replies["starttls"] = "220 go on\r\n250-evil.example\r\n250 AUTH CRAM-MD5"
+        target = SmtpTarget(server.host, server.port, Security.STARTTLS)
+        attempts = await send(server, transaction(), target=target, tls_ca=certificate, username="u", password="p")
+
+    assert isinstance(attempts[0], Accepted)
+    assert [command.partition(" ")[0] for command in server.commands[0]][:4] == ["EHLO", "STARTTLS", "EHLO", "AUTH"]
+    assert "AUTH PLAIN" in server.commands[0][3]
+
+
 async def test_starttls_that_is_demanded_and_not_offered_stops_everything(secure: Callable[..., Script]) -> None:
     """Stripping."""
     async with secure(offers=False) as server:
@@ -112,3 +142,16 @@ async def test_a_password_is_not_sent_in_clear_to_another_machine(monkeypatch: p
     assert isinstance(attempts[0], Deferred)
     assert "not sent in clear" in attempts[0].detail
     assert not any(command.startswith("AUTH") for command in server.commands[0])
+
+
+async def test_a_password_is_not_sent_to_a_stranger_on_another_machine(
+    secure: Callable[..., Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """smtp:// with a password: encryption is not enough, the certificate must verify."""
+    monkeypatch.setattr("relay.smtp.upstream.Connection._is_loopback", lambda self: False)
+    async with secure() as server:
+        attempts = await send(server, transaction(), username="u", password="p")
+
+    assert isinstance(attempts[0], Deferred)
+    assert "certificate is not valid" in attempts[0].detail
+    assert server.commands[0] == ["EHLO relay.example.com", "STARTTLS"]

@@ -1,12 +1,13 @@
 """A spool with an upstream and a journal in memory, for the tests of the runner."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relay.core.attempt import Accepted, Attempt, Deferred, Phase, Rejected, Transaction, UpstreamReply
+from relay.core.attempt import Accepted, Attempt, CopyForm, Deferred, Phase, Rejected, Transaction, UpstreamReply
 from relay.spool import layout
 from relay.spool.desk import Obeyed
 from relay.spool.entry import SpoolEntry
@@ -36,6 +37,7 @@ class World:
         self.spool.open()
         self.answer: Callable[[Transaction], list[Attempt]] = lambda transaction: [OK] * len(transaction.recipients)
         self.sent: list[Transaction] = []
+        self.copied_in: list[threading.Thread] = []
         self.in_flight = self.most_in_flight = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -57,6 +59,10 @@ class World:
             return self.answer(transaction)
         finally:
             self.in_flight -= 1
+
+    def copy_of(self, _entry: SpoolEntry, message: bytes, index: int, _form: CopyForm) -> list[bytes | memoryview]:
+        self.copied_in.append(threading.current_thread())
+        return [b"X-Copy: %d\r\n" % index, message]
 
     async def emit(self, records: Sequence[JournalRecord]) -> None:
         if self.journal_error:
@@ -92,7 +98,7 @@ class World:
             spools=[self.spool],
             upstreams={"default": self.limits},
             send=self.send,
-            copy_of=lambda entry, message, index, form: [b"X-Copy: %d\r\n" % index, message],
+            copy_of=self.copy_of,
             sink=self,
             options=self.options,
             clock=now,

@@ -101,6 +101,15 @@ def test_a_copy_waits_within_its_jitter_and_its_lifetime_or_is_given_up(
     assert step.at >= min(now + planned * 0.8, T0 + FIVE_DAYS)
 
 
+def test_the_last_attempt_is_at_the_end_of_the_lifetime() -> None:
+    """Not up to four hours behind it: who waits for the bounce was told when it comes."""
+    now = T0 + FIVE_DAYS - timedelta(minutes=1)
+
+    step = next_step(_deferred(), attempts=7, accepted_at=T0, now=now, retry_for=FIVE_DAYS, entropy=0.5)
+
+    assert step == RetryAt(T0 + FIVE_DAYS)
+
+
 def test_a_condition_of_the_upstream_is_due_at_once_and_expires_too() -> None:
     """The circuit decides when it is probed; the lifetime ends all the same."""
     attempt = _deferred(of_upstream=True)

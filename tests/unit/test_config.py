@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relay import appconfig
 from relay.appconfig import Config
-from relay.wiring import listener_options
+from relay.roomoptions import listener_options
 from tracker.contract.settings import UnknownSet
 from tracker.runtime.configfile import ConfigError, find
 from tracker.runtime.units import (

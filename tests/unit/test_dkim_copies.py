@@ -175,6 +175,16 @@ async def test_without_resign_signed_mail_is_left_and_signed_beside() -> None:
     assert _is_signed_by(copy, _SHOP)
 
 
+async def test_mail_that_waits_keeps_its_table_while_that_is_there() -> None:
+    """A second attempt is the same mail, also where its set names another table now."""
+    relay = _Relay(_RESIGN)
+    first = await relay.copies(HTML)
+    relay.signers = {"shop": _SHOP, "new": _NEW}
+    relay.settings = settings(ConfigurationSet(name="default", dkim="new"), dkim_domains={"new": "shop.example"})
+
+    assert relay.again() == first
+
+
 async def test_mail_that_waits_is_signed_by_the_table_of_its_set_when_its_own_has_gone() -> None:
     """A key that was rotated under another name; later settings may take a signature away, never bounce mail."""
     relay = _Relay(_RESIGN)

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.message import EmailMessage
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.core import dsn
 from relay.core.attempt import UpstreamReply
+from relay.core.dsnrequest import DsnRequest, RecipientRequest
 from tests.unit.spooling import MESSAGE, make_entry
 
 ENTRY = make_entry(1)
@@ -49,6 +51,41 @@ def _parse(raw: bytes) -> tuple[EmailMessage, EmailMessage, str]:
     content = returned.get_payload(decode=True)
     assert isinstance(content, bytes)
     return message, groups[1], content.decode("utf-8", "replace")
+
+
+def test_a_report_shows_what_its_author_asked_by() -> None:
+    """RFC 3464 §2.2.1, §2.3.1: ENVID and ORCPT, decoded; so that a program finds its own mail and address."""
+    asked = RecipientRequest(original="rfc822;ana+2Blist@a.example")
+    facts = replace(_facts(), message_request=DsnRequest(envelope_id="QQ+2D314+2B159"), request=asked)
+    raw = dsn.make(facts, MESSAGE)
+    _, fields, _ = _parse(raw)
+
+    assert fields["Original-Recipient"] == "rfc822; ana+list@a.example"
+    assert b"\r\nOriginal-Envelope-Id: QQ-314+159\r\n" in raw
+    plain = dsn.make(_facts(), MESSAGE)
+    assert b"Original-" not in plain
+
+
+@pytest.mark.parametrize(
+    "returned, action, octets, is_whole",
+    [
+        ("FULL", dsn.Action.FAILED, 10, True),
+        ("FULL", dsn.Action.FAILED, 50_000, False),
+        ("FULL", dsn.Action.RELAYED, 10, False),
+        ("HDRS", dsn.Action.FAILED, 10, False),
+        ("", dsn.Action.FAILED, 10, False),
+    ],
+)
+def test_a_message_is_returned_whole_only_where_that_was_asked_and_fits(
+    returned: str, action: dsn.Action, octets: int, is_whole: bool
+) -> None:
+    """RFC 3461 §4.3: RET=FULL counts for failures; what is too large is cut to its header."""
+    facts = replace(_facts(), action=action, message_request=DsnRequest(returned=returned))
+    raw = dsn.make(facts, MESSAGE + b"a word\r\n" * (octets // 8))
+    part = list(email.message_from_bytes(raw, policy=email.policy.default).iter_parts())[2]
+
+    assert part.get_content_type() == ("message/rfc822" if is_whole else "text/rfc822-headers")
+    assert (b"A line." in raw) is is_whole
 
 
 def test_a_report_has_three_parts_and_says_it_is_automatic() -> None:

@@ -242,6 +242,25 @@ async def test_an_unusable_folder_is_told_at_start(tmp_path: Path) -> None:
         await Journal(tmp_path / "00").open()
 
 
+async def test_a_disk_that_is_full_at_the_start_heals_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that does not start delivers nothing, not even what waits and would make room."""
+
+    def full(_descriptor: int, _pieces: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal_file, "write_whole", full)
+        journal = Journal(tmp_path / "00")
+        await journal.open()
+        with pytest.raises(OSError, match="No space"):
+            await journal.emit([opened(1)])
+        assert await journal.emit_within(opened(2)) is Kept.DROPPED
+    await journal.emit([opened(3)])
+    await journal.close()
+
+    assert _read(tmp_path) == [opened(3)]
+
+
 async def test_a_hit_waits_for_a_slow_disk_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written before the answer, so no kill loses it; durable a little later."""
     with _slow_flush(monkeypatch) as go_on:

@@ -61,6 +61,15 @@ def test_faults_are_found_wherever_strides_end(raw: bytes, stride: int) -> None:
     assert (fault is LineEndFault.BARE_LINE_END) == (set(b"\r\n") & set(raw.replace(b"\r\n", b"")) != set())
 
 
+@given(st.text("a\0", max_size=24).map(str.encode), st.integers(1, 9))
+def test_a_nul_is_found_wherever_strides_end(raw: bytes, stride: int) -> None:
+    """In the first octet of a stride and in the last."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lineends, "_STRIDE_BYTES", stride)
+
+        assert (settle(raw) is LineEndFault.NUL) == (b"\0" in raw)
+
+
 @pytest.mark.parametrize("octets", [1, 2, 5])
 @given(raw=st.text("a\r\n", max_size=24).map(str.encode))
 def test_a_long_line_is_found_wherever_it_stands(octets: int, raw: bytes) -> None:

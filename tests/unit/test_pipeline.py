@@ -39,9 +39,9 @@ class _Relay:
         self.kept_fault: OSError | None = None
         self.disk = asyncio.Event()
         self.disk.set()
-        chosen = where or settings()
+        self.settings = where or settings()
         ports = Ports(
-            settings=lambda: chosen,
+            settings=lambda: self.settings,
             keys=lambda: _KEYS,
             put=self._put,
             take_out=self._take_out,
@@ -101,6 +101,47 @@ async def test_every_recipient_gets_a_copy_with_tokens_of_their_own() -> None:
         ]
         assert [payload.redact for payload in read] == [False, True]
         assert {payload.day for payload in read} == {NOW.date()}
+
+
+@pytest.mark.parametrize("subject, needed", [("Hi", False), ("Grüße", True)])
+async def test_smtputf8_is_kept_only_where_the_header_needs_it(subject: str, needed: bool) -> None:
+    """Go's net/smtp asks for it with every message: such mail must not bounce at an upstream that lacks it."""
+    relay = _Relay()
+
+    await relay.pipeline.accept(submission(f"Subject: {subject}\r\n\r\nhï\r\n".encode(), smtputf8=True))
+
+    assert relay.kept[0][0].smtputf8 is needed
+
+
+@pytest.mark.parametrize(
+    "later, opens, clicks",
+    [
+        (settings(enabled=False), False, False),
+        (settings(ConfigurationSet(name="default", open_tracking=False)), False, True),
+        (settings(ConfigurationSet(name="default", html_links=False, text_links=False)), True, False),
+        (settings(ConfigurationSet(name="another", open_tracking=False)), True, True),
+    ],
+    ids=["tracking off", "opens off", "clicks off", "the set has gone"],
+)
+async def test_tracking_that_is_switched_off_leaves_mail_that_waits(later: Settings, opens: bool, clicks: bool) -> None:
+    """Later settings may only take away: a copy of yesterday must not track whom nobody may track today."""
+    relay = _Relay()
+    await relay.accept(HTML, "ana@client.example")
+    relay.settings = later
+    (copy,) = relay.copies()
+
+    assert bool(_tokens(copy, Purpose.OPEN)) is opens
+    assert bool(_tokens(copy, Purpose.CLICK)) is clicks
+    assert copy.startswith(b"X-Mailwake-Copy: ")
+
+
+async def test_settings_of_later_give_no_tracking_to_mail_that_waits() -> None:
+    """It was accepted without; the events of its acceptance say so."""
+    relay = _Relay(settings(ConfigurationSet(name="default", open_tracking=False)))
+    await relay.accept(HTML, "ana@client.example")
+    relay.settings = settings()
+
+    assert _tokens(relay.copies()[0], Purpose.OPEN) == []
 
 
 async def test_the_facts_are_kept_with_the_message() -> None:
@@ -230,7 +271,7 @@ async def test_a_large_message_is_prepared_off_the_loop(monkeypatch: pytest.Monk
 
 async def test_a_message_that_is_not_safe_in_time_is_refused_and_taken_out_again() -> None:
     """Its client has given up and sends again: were it kept, it would be there twice."""
-    relay = _Relay(deadline_s=0.01)
+    relay = _Relay(deadline_s=0.2)
     relay.disk.clear()
 
     assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
@@ -251,7 +292,7 @@ async def test_a_message_that_comes_too_late_to_the_spool_is_not_put_there() -> 
 
 async def test_a_late_message_that_cannot_be_taken_out_is_delivered() -> None:
     """The disk keeps it, so the next start would find it: twice is better than never, and now better than then."""
-    relay = _Relay(deadline_s=0.01)
+    relay = _Relay(deadline_s=0.2)
     relay.disk.clear()
     assert await relay.accept(b"Subject: x\r\n\r\nhi\r\n", "ana@client.example") is reply.TOO_LATE
     relay.kept_fault = OSError(5, "Input/output error")

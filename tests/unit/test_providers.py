@@ -52,6 +52,8 @@ def test_these_do_not(code: int, text: str) -> None:
     [
         ("generic", "2.0.0 Ok: queued as 4F2C1A", "4F2C1A"),
         ("generic", "OK id=1vX2ab-000001-3x", "1vX2ab-000001-3x"),
+        ("generic", "2.0.0 4d9a1b5e Message accepted for delivery", "4d9a1b5e"),
+        ("generic", "Message Queued (5B1C0F4A-1.1)", "5B1C0F4A-1.1"),
         ("ses", f"Ok {_SES_ID}", _SES_ID),
         ("postmark", f"2.0.0 Ok: queued as {_UUID}", _UUID),
         ("sendgrid", "Ok: queued as XDVZ3N2ISCCbQnS_EG5_Kg", "XDVZ3N2ISCCbQnS_EG5_Kg"),

@@ -82,6 +82,27 @@ def test_a_few_throttled_replies_cost_little() -> None:
     assert len(sent) > 0.9 * 200 * 60
 
 
+def test_a_burst_after_a_quiet_time_waits_for_seconds() -> None:
+    """What was measured in the quiet was no limit of the upstream: the pace is soon that of the burst.
+
+    One message, throttled, and then 200 a second of which 5 % are: none waits for 10 s.
+    """
+    rate = Rate()
+    rate.throttled(30.0)
+    now_s, longest_s = 31.0, 0.0
+    for number in range(1, 6000):
+        came_s = 31.0 + number / 200
+        now_s = max(now_s, came_s) + rate.wait_s(max(now_s, came_s))
+        rate.take(now_s)
+        longest_s = max(longest_s, now_s - came_s)
+        if number % 20 == 0:
+            rate.throttled(now_s)
+        else:
+            rate.answered(now_s)
+
+    assert longest_s < 10
+
+
 def test_an_upstream_that_takes_less_gets_less() -> None:
     """One that takes 20 a second, and is sent to as fast as it goes: soon most of it is taken."""
     rate = Rate()

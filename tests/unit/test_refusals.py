@@ -40,7 +40,8 @@ async def test_one_that_passes_condemns_those_that_wait() -> None:
 
 
 async def test_one_sender_alone_says_nothing_of_us() -> None:
-    """However often it is refused; after a while the verdict is the upstream's word."""
+    """However often it is refused; after a while, a minute, the verdict is the upstream's word."""
+    assert Refusals().wait_s == 60
     refusals = Refusals(wait_s=0.02)
     waiting = await _ask(refusals, *["a@x.example"] * 20)
 

@@ -1,6 +1,8 @@
 """Slots: owned by a lock, free when their owner is gone, adopted with what is in them."""
 
+import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,41 @@ def test_a_free_slot_with_content_is_adopted(tmp_path: Path) -> None:
     assert [slot.number for slot in adopted] == [1]
     for slot in (living, *adopted):
         slot.close()
+
+
+def test_a_slot_that_a_command_works_on_is_not_passed_over(tmp_path: Path) -> None:
+    """Mail in it would wait for the start after the next; so a process that starts waits for the command."""
+    (tmp_path / "00/q").mkdir(parents=True)
+    (tmp_path / "00/q/mail").touch()
+    claimed: list[slots.Slot] = []
+
+    def start() -> None:
+        claimed.extend(slots.claim({"spool.directory": tmp_path}).values())
+
+    with slots.hold_off_starts(tmp_path):
+        lock = slots.lock(tmp_path / "00/lock")
+        assert lock is not None
+        starting = threading.Thread(target=start)
+        starting.start()
+        starting.join(0.1)
+        assert claimed == []
+        os.close(lock)
+    starting.join(10)
+
+    assert [slot.number for slot in claimed] == [0]
+    claimed[0].close()
+
+
+def test_a_command_that_hangs_holds_no_start_off_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been stopped by hand: mail that comes in now is worth more than what lies in its slot."""
+    monkeypatch.setattr(slots, "WAIT_S", 0.05)
+    with slots.hold_off_starts(tmp_path):
+        claimed = slots.claim({"spool.directory": tmp_path})["spool.directory"]
+        adopted = slots.adopt("spool.directory", tmp_path, "q")
+
+    assert claimed.number == 0
+    assert adopted == []
+    claimed.close()
 
 
 def test_folders_with_mail_are_closed_to_others(tmp_path: Path) -> None:

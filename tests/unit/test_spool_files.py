@@ -16,7 +16,7 @@ import pytest
 from relay.core.linkrules import LinkRules
 from relay.core.plan import RewriteOptions
 from relay.spool import entry as entries
-from relay.spool import files, layout
+from relay.spool import foldersync, layout
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.files import Spool, Stored
 from relay.spool.layout import Row, State
@@ -78,6 +78,15 @@ async def test_what_was_being_written_is_thrown_away_at_start(spool: Spool) -> N
 
     assert await _reopened(spool) == []
     assert list((spool.directory / "tmp").iterdir()) == []
+
+
+async def test_a_folder_in_tmp_does_not_stop_the_start(spool: Spool) -> None:
+    """It is not ours: it waits for a human."""
+    (spool.directory / "tmp" / "folder" / "inner").mkdir(parents=True)
+
+    assert await _reopened(spool) == []
+    assert list((spool.directory / "tmp").iterdir()) == []
+    assert len(list((spool.directory / "quarantine").iterdir())) == 1
 
 
 async def test_marks_survive_and_touch_no_other_row(spool: Spool) -> None:
@@ -147,6 +156,17 @@ async def test_a_message_that_rots_is_noticed_before_it_is_sent(spool: Spool) ->
         await spool.read(entry.id)
 
 
+async def test_a_file_that_was_exchanged_is_noticed_before_it_is_sent(spool: Spool) -> None:
+    """Sound in itself, but not what was accepted: its rows would be written into another's bytes."""
+    entry = make_entry(1)
+    await spool.put(entry, MESSAGE)
+    path = spool.directory / "q" / str(entry.id)
+    path.write_bytes(b"".join(layout.pack(entries.encode(entry), MESSAGE + b"more\r\n", 1)[1]))
+
+    with pytest.raises(SpoolDamagedError, match="not the file that was accepted"):
+        await spool.read(entry.id)
+
+
 async def test_a_file_of_a_later_version_stops_the_start_and_is_left_alone(spool: Spool, tmp_path: Path) -> None:
     """An old release must not throw away what a new one accepted."""
     entry = make_entry(1)
@@ -211,7 +231,7 @@ async def test_concurrent_puts_share_the_folders_fsync_but_each_waits_for_one_th
         started.set()
         go_on.wait(10)
 
-    monkeypatch.setattr(files, "flush_folder", sync)
+    monkeypatch.setattr(foldersync, "flush_folder", sync)
     first = asyncio.create_task(spool.put(make_entry(1), MESSAGE))
     await asyncio.to_thread(started.wait, 10)
     others = [asyncio.create_task(spool.put(make_entry(number), MESSAGE)) for number in range(2, 7)]
@@ -255,6 +275,32 @@ async def test_the_gate_wants_room_for_one_and_a_half_of_the_largest_message(
     monkeypatch.setattr(spool, "free_bytes", lambda: 149)
 
     assert not SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=100)).admits()
+
+
+async def test_the_gate_closes_while_hardly_another_file_can_be_made(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk without inodes has bytes enough, and takes no message."""
+    files = 100
+    monkeypatch.setattr(spool, "free_files", lambda: files)
+    gate = SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=1))
+
+    assert gate.admits()
+    files = 99
+    assert not gate.admits()
+    files = 124
+    assert not gate.admits()
+    files = 125
+    assert gate.admits()
+
+
+async def test_a_file_system_that_counts_no_files_takes_any(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Btrfs and the like make inodes as they need them, and say that they have 0 of 0."""
+    status = list(os.statvfs(spool.directory))
+    status[5:8] = [0, 0, 0]
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(status))
+
+    assert SpaceGate([spool], SpoolOptions(min_free_bytes=0, max_message_bytes=1)).admits()
 
 
 _CHILD = """

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from relay.core.attempt import Phase
 from relay.spool import layout
+from relay.spool.entry import SpoolEntry
 from relay.spool.errors import SpoolDamagedError, SpoolVersionError
 from relay.spool.layout import Row, State
 
@@ -141,3 +142,10 @@ def vector_row() -> Row:
         changed_ms=1_772_366_461_500,
         text="2.0.0 Ok: queued as 4F1",
     )
+
+
+def test_the_document_names_every_member_of_the_envelope() -> None:
+    """A file outlives a version: whoever reads it by the document must know what may be there."""
+    text = DOCUMENT.read_text("utf-8")
+
+    assert [name for name in SpoolEntry.__struct_fields__ if f"`{name}`" not in text] == []

@@ -1,9 +1,11 @@
 """Which reports the runner makes, of what, to whom, and how many."""
 
+import asyncio
 import email
 import email.policy
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from relay.core.attempt import Accepted, Attempt, Transaction, UpstreamReply
 from relay.core.dsnrequest import DsnRequest, RecipientRequest
 from relay.spool.entry import SpoolEntry
 from relay.spool.layout import Row, State
-from tests.unit.spool_world import DELIVERED, FAILED, NO, OK, World, fresh
-from tests.unit.spooling import MESSAGE
+from tests.unit.spool_world import DELIVERED, FAILED, LATER, NO, OK, World, fresh
+from tests.unit.spooling import MESSAGE, make_entry
 
 PASSED_ON = Accepted(reply=UpstreamReply(250, "2.0.0 Ok"), reports=True)
 SHOP = "shop@shop.example"
@@ -175,6 +177,95 @@ async def test_a_spool_that_is_full_uses_no_share_up(world: World, monkeypatch: 
 
     assert await run(world, fresh(1)) == {"ana@a.example": "failed"}
     assert failures == 0
+
+
+async def test_a_report_leaves_by_the_upstreams_of_its_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in order: the first may be down."""
+    world.answer = lambda transaction: [NO if transaction.reverse_path else OK]
+    real, reports = world.spool.put, []
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        if entry.report:
+            reports.append(entry)
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+    await run(world, fresh(1, fallbacks=("second", "third")))
+
+    (report,) = reports
+    assert (report.upstream, report.fallbacks) == ("default", ("second", "third"))
+
+
+async def test_a_report_that_cannot_be_put_holds_up_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is freed by what is delivered; and what the journal has is not written there again and again."""
+    monkeypatch.setattr("relay.spool.teller._BATCH", 2)
+    monkeypatch.setattr("relay.spool.teller._FIRST_PAUSE_S", 0.001)
+    world.answer = lambda transaction: [NO if "a@x.example" in transaction.recipients else OK]
+    real, failures, tried_often = world.spool.put, 0, asyncio.Event()
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        nonlocal failures
+        if entry.report:
+            failures += 1
+            if failures == 12:
+                tried_often.set()
+            raise OSError(28, "No space left on device")
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+    bounced = [fresh(number, "a@x.example") for number in range(3)]
+    async with world.running() as runner:
+        for entry in (*bounced, fresh(4), fresh(5)):
+            await world.accept(runner, entry)
+        await world.until_left(*(entry.id for entry in bounced))
+        await asyncio.wait_for(tried_often.wait(), 10)
+
+    assert world.kinds().count("Bounce") == 3
+    assert [row.state for entry in bounced for row in world.rows(entry)] == [State.FAILED] * 3
+
+
+async def test_of_two_reports_the_one_that_was_put_is_not_counted_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the second cannot be put, both are done again: the first must not use up the share of the second."""
+    world.options = replace(world.options, reports=replace(world.options.reports, per_hour=2))
+    monkeypatch.setattr("relay.spool.teller._FIRST_PAUSE_S", 0.0)
+    world.answer = lambda transaction: [NO if sent != SHOP else OK for sent in transaction.recipients]
+    real, reports, failures = world.spool.put, 0, 3
+
+    async def put(entry: SpoolEntry, message: bytes) -> None:
+        nonlocal reports, failures
+        reports += entry.report
+        if entry.report and reports > 1 and failures:
+            failures -= 1
+            raise OSError(28, "No space left on device")
+        await real(entry, message)
+
+    monkeypatch.setattr(world.spool, "put", put)
+
+    assert await run(world, fresh(1, "a@x.example", "b@x.example")) == {
+        "a@x.example": "failed",
+        "b@x.example": "failed",
+    }
+    assert failures == 0
+
+
+@pytest.mark.parametrize("hours, is_dropped", [(23, False), (25, True)])
+async def test_a_report_is_tried_for_a_day(world: World, hours: int, is_dropped: bool) -> None:
+    """What it tells is stale then; other mail is tried for five days."""
+    world.answer = lambda transaction: [LATER]
+    at = datetime.now(UTC) - timedelta(hours=hours)
+    report, mail = make_entry(1, at=at, reverse_path="", report=True), make_entry(2, at=at)
+    before = REGISTRY.get_sample_value("mailwake_double_bounces_total") or 0
+    await world.leave(report)
+    await world.leave(mail)
+    async with world.running():
+        await world.until(lambda: len(world.sent) == 2)
+        await world.until_left(*([mail.id] if is_dropped else [report.id, mail.id]))
+        await world.until_rows(mail, State.WAITING)
+
+    assert (REGISTRY.get_sample_value("mailwake_double_bounces_total") or 0) - before == is_dropped
+    assert "Bounce" not in world.kinds()
 
 
 async def test_a_row_that_is_not_to_be_reported_is_not(world: World) -> None:

@@ -1,6 +1,7 @@
 """The runner: every recipient becomes finished, and nobody is asked more than they should."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,6 +72,16 @@ async def test_untouched_mail_shares_transactions_up_to_max_recipients(world: Wo
     assert sorted(len(transaction.recipients) for transaction in world.sent) == [1, 2, 2]
 
 
+@pytest.mark.parametrize("octets, is_apart", [(300_000, True), (1_000, False)])
+async def test_a_large_copy_is_made_in_a_thread(world: World, octets: int, is_apart: bool) -> None:
+    """Signing 25 MB takes half a second, in which no hit would be answered and no client."""
+    async with world.running() as runner:
+        await world.accept(runner, fresh(1), MESSAGE + b"x" * octets)
+        await world.until_empty()
+
+    assert [thread is not threading.main_thread() for thread in world.copied_in] == [is_apart]
+
+
 async def test_no_more_run_at_once_than_the_upstream_has_connections(world: World) -> None:
     """The bound on duplicates after a crash is the bound on what is in flight."""
     async with world.running() as runner:
@@ -80,6 +91,21 @@ async def test_no_more_run_at_once_than_the_upstream_has_connections(world: Worl
 
     assert world.most_in_flight <= 3
     assert len(world.sent) == 20
+
+
+async def test_no_more_are_sent_in_a_second_than_the_upstream_has_as_its_rate(world: World) -> None:
+    """`max_rate`: of five, at 5 a second, the last one leaves after four fifths of a second."""
+    world.limits = replace(world.limits, max_rate_per_s=5.0)
+    loop = asyncio.get_running_loop()
+    async with world.running() as runner:
+        start_s = loop.time()
+        for number in range(5):
+            await world.accept(runner, fresh(number))
+        await world.until(lambda: len(world.sent) == 5)
+        took_s = loop.time() - start_s
+        await world.until_empty()
+
+    assert took_s >= 0.79
 
 
 async def test_a_condition_of_the_upstream_counts_no_attempt_and_stops_all_but_a_probe(world: World) -> None:

@@ -1,18 +1,25 @@
 """The runner on bad days: what a crash at each step, a stop or a failing disk leaves, and what becomes of it."""
 
 import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from relay.core import dsn
 from relay.core.attempt import Attempt, Transaction
 from relay.spool.entry import SpoolEntry
+from relay.spool.files import Spooled, Stored
 from relay.spool.layout import Row, State
 from tests.unit.spool_world import DELIVERED, FAILED, LATER, World, fresh
 from tracker.contract import events
+from tracker.contract.ids import MessageId
 
 
 @pytest.fixture
@@ -92,6 +99,45 @@ async def test_a_held_row_is_left_alone(world: World) -> None:
 async def test_a_report_made_twice_is_one_report(world: World) -> None:
     """A crash after the report is in the spool and before the row is f."""
     entry = fresh(1)
+    await world.leave(entry, FAILED)
+    await world.leave(_report_on(entry), message=b"the first one\r\n")
+    async with world.running():
+        await world.until_empty()
+
+    assert [b"".join(transaction.data) for transaction in world.sent] == [b"X-Copy: 0\r\nthe first one\r\n"]
+
+
+async def test_a_report_that_leaves_before_its_outcome_is_told_is_not_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same crash, and a long spool: reports are delivered while it is taken up, and gone when F is told."""
+    entry = fresh(1)
+    report = _report_on(entry)
+    await world.leave(entry, FAILED)
+    await world.leave(report)
+    scan, load = world.spool.scan, world.spool.load
+
+    async def long_scan() -> AsyncIterator[list[Stored]]:
+        async for batch in scan():
+            yield batch
+        await world.until_rows(report, State.DELIVERED)
+
+    async def late_load(message: MessageId) -> Spooled:
+        if message == entry.id:
+            await world.until_left(entry.id)
+        return await load(message)
+
+    monkeypatch.setattr(world.spool, "scan", long_scan)
+    monkeypatch.setattr(world.spool, "load", late_load)
+    async with world.running():
+        await world.until_empty()
+
+    assert [transaction.copies[0].message for transaction in world.sent] == [report.id]
+    assert world.kinds() == ["Accepted", "Bounce"]
+
+
+def _report_on(entry: SpoolEntry) -> SpoolEntry:
+    """Make the report on an entry's first copy, under the id that it has."""
     report = fresh(2, "shop@shop.example", reverse_path="", report=True)
     same = dsn.report_id(entry.accepted.copies[0].copy)
     facts = report.accepted.facts
@@ -102,13 +148,7 @@ async def test_a_report_made_twice_is_one_report(world: World) -> None:
         ),
         copies=report.accepted.copies,
     )  # fmt: skip
-    twin = SpoolEntry(accepted=accepted, reverse_path="", recipients=report.recipients, upstream="default", report=True)
-    await world.leave(entry, FAILED)
-    await world.leave(twin, message=b"the first one\r\n")
-    async with world.running():
-        await world.until_empty()
-
-    assert [b"".join(transaction.data) for transaction in world.sent] == [b"X-Copy: 0\r\nthe first one\r\n"]
+    return SpoolEntry(accepted=accepted, reverse_path="", recipients=report.recipients, upstream="default", report=True)
 
 
 async def test_draining_awaits_what_is_in_flight_and_starts_nothing_new(world: World) -> None:
@@ -134,13 +174,43 @@ async def test_what_does_not_end_in_time_is_cut_and_waits_on_disk(world: World) 
     """A container engine kills after ten seconds; the copy is sent again, at worst twice. Our own cut is no crash."""
     world.gate.clear()
     entry = fresh(1)
+    before = REGISTRY.get_sample_value("mailwake_duplicate_risk_total") or 0
     async with world.running() as runner:
         await world.accept(runner, entry)
         await world.until(lambda: len(world.sent) == 1)
         await runner.drain(0)
 
+    assert REGISTRY.get_sample_value("mailwake_duplicate_risk_total") == before + 1
     (row,) = world.rows(entry)
     assert (row.state, row.attempts, row.crashes) == (State.WAITING, 1, 0)
+
+
+async def test_a_stop_in_the_moment_of_the_mark_leaves_nothing_in_flight(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row in flight at a start counts as a crash, and the third one is held: a stop must not count."""
+    real, reached, go = os.pwrite, asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def pwrite(descriptor: int, raw: bytes, offset: int) -> int:
+        if raw.startswith(b"S"):
+            loop.call_soon_threadsafe(reached.set)
+            go.wait(10)
+        return real(descriptor, raw, offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    entry = fresh(1)
+    runner = world.runner()
+    task = asyncio.create_task(runner.run())
+    await world.accept(runner, entry)
+    await asyncio.wait_for(reached.wait(), 10)
+    loop.call_later(0.05, go.set)
+    await runner.drain(0)
+    await task
+    world.spool.close()
+
+    assert world.rows(entry)[0].state is State.WAITING
+    assert world.sent == []
 
 
 async def test_a_damaged_message_is_put_aside_and_the_others_go_on(world: World) -> None:
@@ -155,6 +225,39 @@ async def test_a_damaged_message_is_put_aside_and_the_others_go_on(world: World)
 
     assert [transaction.copies[0].message for transaction in world.sent] == [good.id]
     assert len(list((world.spool.directory / "quarantine").iterdir())) == 1
+
+
+async def test_a_damaged_message_of_many_is_dropped_as_a_whole(world: World) -> None:
+    """One line in the log, not one for each recipient."""
+    bad = fresh(1, *(f"{number}@x.example" for number in range(40)))
+    await world.leave(bad)
+    path = world.spool.directory / "q" / str(bad.id)
+    path.write_bytes(path.read_bytes().replace(b"A line.", b"A lime."))
+    with capture_logs() as logs:
+        async with world.running() as runner:
+            await world.until_empty()
+    assert runner.waiting == 0
+
+    assert [line["event"] for line in logs] == ["spool_file_quarantined"]
+
+
+async def test_a_damaged_message_that_cannot_be_put_aside_stops_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk may refuse the quarantine as well: the process must live, and deliver what frees the disk."""
+
+    async def quarantine(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    bad, good = fresh(1), fresh(2)
+    await world.leave(bad)
+    path = world.spool.directory / "q" / str(bad.id)
+    path.write_bytes(path.read_bytes().replace(b"A line.", b"A lime."))
+    monkeypatch.setattr(world.spool, "quarantine", quarantine)
+    async with world.running() as runner:
+        await world.accept(runner, good)
+        await world.until_left(bad.id)
+    assert runner.waiting == 1
 
 
 async def test_an_outcome_that_cannot_be_written_is_written_later_and_not_sent_again(

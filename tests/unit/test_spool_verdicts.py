@@ -1,16 +1,18 @@
 """A client that waits for the first attempt's verdict: what it is told, and what its author is told besides."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from relay.core.attempt import Attempt, UpstreamReply
 from relay.spool.entry import SpoolEntry
-from relay.spool.layout import State
+from relay.spool.layout import Row, State
 from relay.spool.runner import Runner
 from tests.unit.spool_world import DOWN, LATER, NO, OK, World, fresh
 from tests.unit.spooling import MESSAGE
+from tracker.contract.ids import MessageId
 
 
 @pytest.fixture
@@ -46,7 +48,8 @@ async def test_anything_else_is_no_verdict_and_is_told_as_ever(world: World, oth
     answers = {"a@x.example": NO, "b@x.example": other, "shop@shop.example": OK}
     world.answer = lambda transaction: [answers[recipient] for recipient in transaction.recipients]
     async with world.running() as runner:
-        assert await verdict(world, runner, entry) is None
+        async with asyncio.timeout(5):  # at once: the client need not wait for what is decided
+            assert await verdict(world, runner, entry) is None
         await world.until(lambda: "Bounce" in world.kinds())
         answers["b@x.example"] = OK
         await world.until(lambda: any(not transaction.reverse_path for transaction in world.sent))
@@ -95,3 +98,24 @@ async def test_a_crash_before_the_client_is_told_tells_the_author_as_ever(world:
         await world.until_empty()
 
     assert [transaction.reverse_path for transaction in world.sent[sent:]] == [""]
+
+
+async def test_a_stop_while_the_verdict_is_written_lets_nobody_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client gets its 250: what is on disk is told after the start."""
+    real, reached = world.spool.mark, asyncio.Event()
+
+    async def mark(message: MessageId, rows: Mapping[int, Row], *, durable: bool) -> None:
+        if any(row.unreported for row in rows.values()):
+            reached.set()
+            await asyncio.Event().wait()
+        await real(message, rows, durable=durable)
+
+    monkeypatch.setattr(world.spool, "mark", mark)
+    world.answer = lambda transaction: [NO]
+    async with world.running() as runner:
+        waiting = asyncio.create_task(verdict(world, runner, fresh(1)))
+        await asyncio.wait_for(reached.wait(), 10)
+        await runner.drain(0)
+        assert await asyncio.wait_for(waiting, 5) is None

@@ -27,7 +27,9 @@ _HEADERS: Final = {
 }
 
 
-def make_app(process: Callable[[], ProcessView], storage: Callable[[], Awaitable[StorageView]]) -> web.Application:
+def make_app(
+    process: Callable[[], Awaitable[ProcessView]], storage: Callable[[], Awaitable[StorageView]]
+) -> web.Application:
     """Make the application; both are asked at each request."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tracker.console"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -36,7 +38,7 @@ def make_app(process: Callable[[], ProcessView], storage: Callable[[], Awaitable
     style = files("tracker.console").joinpath("static/console.css").read_text(encoding="utf-8")
 
     async def overview(_: web.Request) -> web.Response:
-        html = page.render(process=process(), storage=await storage())
+        html = page.render(process=await process(), storage=await storage())
         return web.Response(text=html, content_type="text/html", charset="utf-8")
 
     async def stylesheet(_: web.Request) -> web.Response:

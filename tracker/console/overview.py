@@ -23,10 +23,13 @@ _CURSOR: Final = sa.select(schema.cursor.c.slot, schema.cursor.c.segment, schema
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessView:
-    """What the process says of itself. `listening` is by part; `upstreams` by name, as they are written in the file."""
+    """What the service says of itself. `listening` is by part; `upstreams` by name, as they are written in the file.
+
+    `pids` are its processes, the one that answers first; `queue` is how many messages wait in all of them.
+    """
 
     version: str
-    pid: int
+    pids: Sequence[int]
     started_at: datetime
     config_path: str
     listening: Mapping[str, Sequence[str]]

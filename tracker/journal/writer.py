@@ -35,6 +35,7 @@ from tracker.contract.ports import Clock, Entropy
 from tracker.contract.records import encode
 from tracker.journal.file import SegmentFile
 from tracker.journal.segment import MAX_PAYLOAD_BYTES
+from tracker.runtime.durable import NO_ROOM
 
 HIT_WAIT_S: Final = 0.05  # a person does not notice; on a healthy disk a flush takes a tenth of it
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -90,8 +91,16 @@ class Journal:
         self._is_open = False
 
     async def open(self) -> None:
-        """Create the folder and the first segment. OSError: it cannot be written, which is told now, not at a hit."""
-        self._current = await asyncio.to_thread(self._create)
+        """Create the folder and the first segment. OSError: it cannot be written, which is told now, not at a hit.
+
+        A full disk is none: it gets room, and a relay that does not start would not even deliver what waits.
+        """
+        try:
+            self._current = await asyncio.to_thread(self._create)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _log.error("journal_write_failed", error=error.strerror, entries=0)
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._threads = [

@@ -31,12 +31,14 @@ class JsonlWriter:
         """Take the folder, which is made when it is needed."""
         self._directory = directory
         self._keep = keep
+        self._named: Path | None = None  # the file whose name is certainly on the disk
 
     def write(self, records: Sequence[str], now: datetime) -> None:
         """Append the records to the day's file and flush it to the disk. OSError: it cannot be written."""
         path = self._directory / f"{now.astimezone(UTC).date().isoformat()}.jsonl"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        is_new = not path.exists()
+        if not path.exists():
+            self._named = None
         descriptor = os.open(path, _OPEN, 0o600)  # addresses are in it
         try:
             _cut_unfinished_line(descriptor)
@@ -44,8 +46,9 @@ class JsonlWriter:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if is_new:
+        if path != self._named:
             flush_folder(self._directory)  # else a power cut may take the whole file
+            self._named = path
 
     def tidy(self, now: datetime) -> None:
         """Remove the files of days that ended longer than `keep` ago; other files are left alone."""

@@ -68,6 +68,11 @@ class Publisher:
             for destination in settings.destinations.values()
         ]
 
+    def renew(self, settings: Settings) -> None:
+        """Go by other sets from now on. The destinations stay those that were there at first."""
+        for worker in self._workers:
+            worker.settings = settings
+
     async def run(self) -> None:
         """Feed the destinations until cancelled; then records in flight are finished or written again next time."""
         async with asyncio.TaskGroup() as group:
@@ -109,7 +114,7 @@ class _Worker:
         self._destination = destination
         self._writer = writer
         self._store = store
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._pause = pause
         self._poll_s = poll_s
@@ -162,7 +167,7 @@ class _Worker:
     def _takes(self, entry: LogEntry) -> bool:
         if entry.type not in self._destination.events:
             return False
-        return self._destination in self._settings.destinations_of(entry.configuration_set)
+        return self._destination in self.settings.destinations_of(entry.configuration_set)
 
     async def _fail(self, error: OSError) -> None:
         FAILURES.labels(self._destination.type).inc()

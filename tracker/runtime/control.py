@@ -36,7 +36,8 @@ A = TypeVar("A", bound=msgspec.Struct)
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What a process says of itself.
 
-    `listening` is by part, `{"relay": ["127.0.0.1:2525"]}`; `queue` is how many messages wait.
+    `listening` is by part, `{"relay": ["127.0.0.1:2525"]}`; `queue` is how many messages wait. `supervisor` is the
+    process that it is a worker of. One that has workers says the same for all of them, and which they are.
     """
 
     pid: int
@@ -45,6 +46,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     listening: dict[str, list[str]]
     queue: int
+    supervisor: int | None = None
+    workers: list[int] = []
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

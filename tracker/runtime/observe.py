@@ -6,6 +6,7 @@ logged and the numbers that are counted belong to the rooms where they happen; d
 
 import hashlib
 import logging
+import os
 import re
 import secrets
 import sys
@@ -15,14 +16,18 @@ from typing import Final, Literal, TextIO
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from tracker.runtime import sharedmetrics
 
 ADDRESS_KEYS: Final = ("recipient", "sender")  # the keys under which a room may log a mail address
 
 MALFORMED_REQUESTS: Final = Counter(
     "mailwake_http_malformed_requests_total", "HTTP requests that could not be parsed and were answered 400."
 )
+SERVING: Final = Gauge("mailwake_processes", "Processes that serve.", multiprocess_mode="livesum")
 _ACCESS: Final = "aiohttp.access"  # its lines would hold tokens and addresses of visitors
 _QUIET: Final = ("asyncio", "aiohttp", "alembic", "sqlalchemy", "aiosmtplib")  # nothing under WARNING
 _HASH_CHARACTERS: Final = 12
@@ -90,7 +95,7 @@ def make_metrics_app(not_ready: Callable[[], str | None]) -> web.Application:
     """Make the server of `/metrics`, `/healthz` and `/readyz`; `not_ready` says why mail cannot be taken, or None."""
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=_metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="live\n")
@@ -104,6 +109,15 @@ def make_metrics_app(not_ready: Callable[[], str | None]) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+def _metrics() -> bytes:
+    """Write the metrics of this process; of all that serve together where they share a folder for them."""
+    if sharedmetrics.VARIABLE not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 def _hash_addresses(key: bytes) -> Processor:

@@ -31,6 +31,7 @@ from tracker.runtime.durable import flush_folder
 
 VERSION: Final = 1
 _VERIFICATION_INFO: Final = b"mailwake verification v1"
+_SIGN_INFO: Final = b"mailwake smtp sign v1"
 _MAX_FILE_BYTES: Final = 16 << 20
 
 
@@ -50,7 +51,15 @@ class Secrets:
     @property
     def verification_key(self) -> bytes:
         """The key of the answer to `/.well-known/mailwake`, 32 bytes."""
-        return HKDF(algorithm=SHA256(), length=32, salt=None, info=_VERIFICATION_INFO).derive(self.account)
+        return self._derived(_VERIFICATION_INFO)
+
+    @property
+    def sign_key(self) -> bytes:
+        """The key of the sign by which the relay knows itself as an upstream, 32 bytes."""
+        return self._derived(_SIGN_INFO)
+
+    def _derived(self, info: bytes) -> bytes:
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self.account)
 
 
 def load(path: Path) -> Secrets:

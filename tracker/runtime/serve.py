@@ -20,11 +20,15 @@ from typing import Any, Final
 import structlog
 
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.inherited import Inherited, assign
 from tracker.runtime.units import ListenAddress
 
 BACKLOG: Final = 1024
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
+EXIT_UNUSABLE: Final = 2
+SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+"""Those that are handled here. They may be blocked until then."""
 _UMASK: Final = 0o077
 _ECHO_S: Final = 0.5  # who signals a process and its group (timeout, some supervisors) signals it twice
 
@@ -40,15 +44,21 @@ def harden() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def bind(listens: Mapping[str, Sequence[ListenAddress]]) -> dict[str, list[socket.socket]]:
-    """Bind every address, by part. ConfigError: it names all that cannot be bound, and none is bound then."""
+def bind(
+    listens: Mapping[str, Sequence[ListenAddress]], inherited: Sequence[Inherited] = ()
+) -> dict[str, list[socket.socket]]:
+    """Bind every address, by part, but those that an inherited socket is bound to.
+
+    ConfigError: it names all that cannot be bound, and none is bound then; or a socket that is none of them.
+    """
     problems: list[Problem] = []
     bound: dict[str, list[socket.socket]] = {}
+    there = assign(inherited, listens)
     for part, addresses in listens.items():
         bound[part] = []
-        for address in addresses:
+        for index, address in enumerate(addresses):
             try:
-                bound[part].append(_bind(address))
+                bound[part].append(there.get((part, index)) or _bind(address))
             except OSError as error:
                 wrong = f"{address} cannot be listened on: {error.strerror}"
                 remedy = "stop what listens there, or choose another (port 0 takes any that is free)"
@@ -71,16 +81,17 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[ListenAddress]:
     return [ListenAddress(*one.getsockname()[:2]) for one in sockets]
 
 
-def run(main: Main) -> int:
+def run(main: Main, lifeline: int | None = None) -> int:
     """Run `main` until it ends; SIGTERM and SIGINT set its first event, a second one ends the process at once.
 
     SIGHUP sets the second event: the configuration is to be read again. Several in a row may become one.
+    The first event is also set when the descriptor `lifeline` is at its end: whoever looks after this process is gone.
 
     Returns the exit code: 0 when `main` returned, 1 when it or one of its tasks failed. A ConfigError goes through.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            runner.run(_supervise(main))
+            runner.run(_supervise(main, lifeline))
         except ConfigError:
             raise
         except ExceptionGroup as group:
@@ -94,7 +105,7 @@ def run(main: Main) -> int:
     return EXIT_DONE
 
 
-async def _supervise(main: Main) -> None:
+async def _supervise(main: Main, lifeline: int | None) -> None:
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     stopped_at_s = 0.0
@@ -109,13 +120,22 @@ async def _supervise(main: Main) -> None:
             _log.warning("stopped_at_once", signal=number.name)
             os._exit(EXIT_FAILED)
 
+    def on_orphaned() -> None:
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
+        _log.error("supervisor_gone")
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    if lifeline is not None:
+        loop.add_reader(lifeline, on_orphaned)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         await main(stop, reload)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 

@@ -5,22 +5,30 @@ Theory:
     free at once, without a pid to guess from, and whoever starts next takes what is in it.
     A process claims the lowest number that is free in all of its roots, so that its folders and its control socket bear
     one number; a restart comes back to the folders that it left.
+    A command that changes what lies in free slots locks them for that long. A process that starts just then would take
+    them for owned and leave their content to the next start; so it waits for the command (`hold_off_starts`).
 
-Limits: the folders must be on a local disk: flock over a network file system is not what it seems.
+Limits: a command that takes longer than WAIT_S, as one that was stopped by hand, is not waited for any more. The
+folders must be on a local disk: flock over a network file system is not what it seems.
 """
 
 import errno
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.durable import make_folder
 
 LOCK: Final = "lock"
 MAX_SLOTS: Final = 100
+WAIT_S: Final = 10.0
+_LOOK_AGAIN_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +52,7 @@ def slot_directory(root: Path, number: int) -> Path:
 def prepare_root(root: Path, key: str) -> None:
     """Make a folder that this user alone can enter. ConfigError: it cannot be made or written, or others can enter."""
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(root)
         mode = root.stat().st_mode
     except OSError as error:
         raise _unusable(key, root, error) from error
@@ -74,6 +82,8 @@ def claim(roots: Mapping[str, Path]) -> dict[str, Slot]:
 
     ConfigError: no number is free, or a lock cannot be made.
     """
+    for key, root in roots.items():
+        _await_commands(key, root)
     for number in range(MAX_SLOTS):
         taken: dict[str, Slot] = {}
         for key, root in roots.items():
@@ -89,15 +99,37 @@ def claim(roots: Mapping[str, Path]) -> dict[str, Slot]:
     raise ConfigError(None, [problem])
 
 
-def adopt(key: str, root: Path, content: str) -> list[Slot]:
-    """Take every free slot in whose folder `content` (`"q"`) something lies: what a process that is gone has left."""
+def left(root: Path, content: str) -> set[int]:
+    """Return the numbers of the slots that nobody owns and in whose folder `content` (`"q"`) something lies."""
+    return {
+        number
+        for number in range(MAX_SLOTS)
+        if has_content(slot_directory(root, number) / content) and is_free(slot_directory(root, number))
+    }
+
+
+def adopt(key: str, root: Path, content: str, numbers: Collection[int] = range(MAX_SLOTS)) -> list[Slot]:
+    """Take every free slot of these in whose folder `content` something lies: what a process that is gone has left."""
     found = []
-    for number in range(MAX_SLOTS):
+    if numbers:
+        _await_commands(key, root)
+    for number in numbers:
         if has_content(slot_directory(root, number) / content):
             slot = _take(key, root, number)
             if slot is not None:
                 found.append(slot)
     return found
+
+
+@contextmanager
+def hold_off_starts(root: Path) -> Iterator[None]:
+    """Let processes that start wait, for the length of a block, before they look which slots of a folder are free.
+
+    OSError: the folder cannot be used.
+    """
+    with _root_lock(root) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def has_content(directory: Path) -> bool:
@@ -136,11 +168,39 @@ def lock(path: Path) -> int | None:
 def _take(key: str, root: Path, number: int) -> Slot | None:
     directory = slot_directory(root, number)
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_folder(directory)
         descriptor = lock(directory / LOCK)
     except OSError as error:
         raise _unusable(key, directory, error) from error
     return None if descriptor is None else Slot(number=number, directory=directory, descriptor=descriptor)
+
+
+def _await_commands(key: str, root: Path) -> None:
+    deadline = time.monotonic() + WAIT_S
+    try:
+        with _root_lock(root) as descriptor:
+            while not _try_to_share(descriptor) and time.monotonic() < deadline:
+                time.sleep(_LOOK_AGAIN_S)
+    except OSError as error:
+        raise _unusable(key, root, error) from error
+
+
+def _try_to_share(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _root_lock(root: Path) -> Iterator[int]:
+    """Open the folder itself: it can be locked, too, and whoever may use it need not own a file in it."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _unusable(key: str, path: Path, error: OSError) -> ConfigError:

@@ -1,0 +1,69 @@
+"""What a reload takes up while the process serves, and what it leaves for a restart, and says so.
+
+Everything is in force for mail that is accepted from then on, and for connections that come from then on; upstreams
+and the lifetime of mail also for mail that waits. What a restart is needed for is mostly what was opened at the start.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from relay.appconfig import Config
+
+_TABLES: Final = frozenset(
+    {"relay.tls", "credential", "upstream", "configuration_set", "sender_domain", "dkim", "tracking"}
+)
+_KEYS: Final = frozenset(
+    {
+        "relay.allow_networks",
+        "relay.command_timeout",
+        "relay.data_timeout",
+        "relay.login_timeout",
+        "relay.max_connections",
+        "relay.max_connections_per_address",
+        "relay.max_errors",
+        "relay.max_junk_commands",
+        "relay.max_message",
+        "relay.max_recipients",
+        "relay.min_data_rate",
+        "relay.session_timeout",
+        "spool.dsn",
+        "spool.dsn_per_hour",
+        "spool.dsn_sender",
+        "spool.high_water",
+        "spool.min_free",
+        "spool.retry_for",
+        "tracker.public_url",
+        "tracker.record_address",
+        "tracker.trusted_proxies",
+    }
+)
+_NOT_THESE: Final = frozenset({"tracking.verify_sample"})
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a reload: `problems` where the file was refused, else the keys that a restart is needed for."""
+
+    problems: list[str] = []
+    restart: list[str] = []
+
+
+def wants_restart(before: Config, after: Config) -> list[str]:
+    """Return the keys that changed and are not in force before a restart: `["relay.listen"]`."""
+    old, new = dict(_values(before)), dict(_values(after))
+    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return [key for key in changed if not is_live(key)]
+
+
+def is_live(key: str) -> bool:
+    """Say whether a reload takes a key up."""
+    if key in _NOT_THESE:
+        return False
+    return key in _KEYS or any(key.startswith(f"{table}.") for table in _TABLES)
+
+
+def _values(config: Config) -> Iterator[tuple[str, object]]:
+    for path, section in config.entries():
+        for name in type(section).model_fields:
+            yield ".".join((*path, name)), getattr(section, name)
