@@ -61,10 +61,10 @@ class ServerTls:
         self.expires_at = expires_at(files)
         self._path = files.certificate
         self._said_at: datetime | None = None
-        EXPIRY.set(self.expires_at.timestamp())
 
     def warn(self, now: datetime) -> None:
-        """Log a certificate that ends soon or has ended, once a day however often this is called."""
+        """Tell the end of the certificate in use; log one that ends soon or has ended, once a day at the most."""
+        EXPIRY.set(self.expires_at.timestamp())
         is_said = self._said_at is not None and now - self._said_at < SAID_EVERY
         if self.expires_at - now < EXPIRES_SOON and not is_said:
             self._said_at = now

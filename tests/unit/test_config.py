@@ -243,6 +243,19 @@ def test_a_password_in_a_file_that_others_read_is_refused(tmp_path: Path) -> Non
     assert appconfig.load(path, {"P": "p"}).upstreams["mail"].username == "u"
 
 
+def test_a_hash_in_a_file_that_others_read_is_refused(tmp_path: Path) -> None:
+    """It can be guessed at for years, with no listener to slow that down."""
+    path = tmp_path / "config.toml"
+    hashed = "$argon2id$v=19$m=19456,t=2,p=1$" + "A" * 22 + "$" + "A" * 43
+    path.write_text(f'{SMALL}[credential.news]\npassword_hash = "{hashed}"\nsender_domains = ["shop.example"]\n')
+    path.chmod(0o640)
+
+    with pytest.raises(ConfigError, match="chmod 600"):
+        appconfig.load(path, {})
+    path.chmod(0o600)
+    assert appconfig.load(path, {}).credentials["news"].configuration_sets == ("*",)
+
+
 def test_events_are_understood_in_the_spellings_of_ses(tmp_path: Path) -> None:
     """A set-up copied from SES works; events that are not there are not silently dropped."""
     head = SMALL + '[event_destination.a]\ntype = "stdout"\nevents = '
