@@ -122,6 +122,12 @@ class Service:
             if name == "relay":
                 self.smtp_ports = {address.startswith("smtps://"): int(address.rpartition(":")[2]) for address in bound}
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def launch(self) -> None:
         """Start the process, and wait for nothing."""
         with (self.folder / "log.jsonl").open("a") as log:
