@@ -54,7 +54,7 @@ def test_no_accepted_message_is_lost_and_each_outcome_has_one_event(
     ):
         killing = Kills(service, upstream, kills=kills, copies=messages * 3 * 17 // 20, seed=SEED)
         with Crowd(service, outgoing, CLIENTS) as crowd:
-            with hastened(service, count_of(3600, 5)):  # few messages must wait, or a kill finds none half delivered
+            with hastened(service, count_of(3600, 15)):  # few messages must wait, or a kill finds none half delivered
                 killing.carry_out()
             with hastened(service, 1):
                 wait_until(lambda: len(crowd.accepted), messages.__eq__, 300, service.log_end)

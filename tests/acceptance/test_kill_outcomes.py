@@ -71,7 +71,7 @@ def test_each_refused_recipient_has_one_bounce_and_one_report_whatever_is_killed
         Service(installed_mailwake, tmp_path, upstream=upstream.url) as service,
     ):
         killing = Kills(service, upstream, kills=kills, copies=messages * 3 * 7 // 10, seed=SEED)
-        with Crowd(service, outgoing, CLIENTS) as crowd, hastened(service, count_of(1, 5)):
+        with Crowd(service, outgoing, CLIENTS) as crowd, hastened(service, count_of(1, 10)):
             killing.carry_out()
             wait_until(lambda: len(crowd.accepted), messages.__eq__, 300, service.log_end)
             held = settle(service, 300)
