@@ -45,7 +45,7 @@ def test_mail_never_goes_in_a_circle(installed_mailwake: Path, tmp_path: Path, *
             assert not sink.taken
 
             targets[0] = ("127.0.0.1", sink.port)
-            service.run("queue", "flush", "--all")
+            service.flush()
             events = service.wait_for_events(lambda events: by_type(events, "Delivery"))
             assert not by_type(events, "Bounce")
             assert len(sink.taken) == 1

@@ -64,7 +64,7 @@ def test_a_password_that_expires_loses_nothing(
         assert not by_type(events, "DeliveryDelay")
 
         sink.password = "right"
-        service.run("queue", "flush", "--all")
+        service.flush()
         everything = count + 1
         wait_until(lambda: len(sink.taken), lambda seen: seen == everything, 120, service.log)
         events = service.wait_for_events(lambda events: len(by_type(events, "Delivery")) == everything)
