@@ -14,6 +14,7 @@ Standards: RFC 5321 §4.1.1.4 (DATA), §4.5.2 (transparency), §4.5.3.1.7 (size)
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
 from typing import Final, Self
 
 from relay.smtp.incoming import Incoming
@@ -54,26 +55,33 @@ async def read_message(reader: asyncio.StreamReader, incoming: Incoming) -> None
 
 
 class Pace:
-    """Ends the reading of a message that comes too slowly, or for too long: the reader then raises TimeoutError.
+    """Ends the reading of a message that comes too slowly, or for too long: the block around it raises TimeoutError.
 
     `received` tells how many octets have come so far; each window must bring its seconds times the least rate, and
     after `data_timeout_s` it is over. The defence is against clients that hold a connection by a trickle.
+
+    The task is cancelled, and not the reader told: a reader that is just being woken by an octet forgets what it was
+    told, and the client would have the connection for ever.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, received: Callable[[], int], options: ListenerOptions) -> None:
-        self._reader = reader
+    def __init__(self, received: Callable[[], int], options: ListenerOptions) -> None:
         self._received = received
+        self._limit = asyncio.timeout(None)
         self._window_s = options.data_window_s
         self._least_bytes_per_s = options.min_data_bytes_per_s
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + options.data_timeout_s
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        await self._limit.__aenter__()
         self._arm()
         return self
 
-    def __exit__(self, *_exception: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._timer.cancel()
+        await self._limit.__aexit__(kind, exception, trace)
 
     def _arm(self) -> None:
         wait_s = max(0.0, min(self._window_s, self._ends_at - self._loop.time()))
@@ -82,6 +90,6 @@ class Pace:
 
     def _check(self, enough_bytes: float) -> None:
         if self._received() < enough_bytes or self._loop.time() >= self._ends_at:
-            self._reader.set_exception(TimeoutError())
+            self._limit.reschedule(self._loop.time())
         else:
             self._arm()

@@ -328,7 +328,7 @@ class ClientSession(library.SMTP):
         try:
             data.begin(self._reader)
             await self._send(replies.GO_AHEAD)
-            with data.Pace(self._reader, lambda: self._received_bytes, self._options):
+            async with data.Pace(lambda: self._received_bytes, self._options):
                 await data.read_message(self._reader, incoming)
         except BaseException:
             incoming.close()

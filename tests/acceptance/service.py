@@ -175,6 +175,12 @@ class Service:
             env=self._environment,
         )
 
+    def flush(self, *ids: str) -> None:
+        """Have upstreams probed at once, for messages or all that wait; the service may have been quicker."""
+        command = [self.command, "queue", "flush", *(ids or ["--all"]), "--config", str(self.config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode in (0, 1), done.stderr
+
     def events(self) -> Events:
         """Return every event, as `mailwake events --json` prints them."""
         return [json.loads(line) for line in self.run("events", "--json").splitlines()]

@@ -49,7 +49,7 @@ def test_a_full_spool_keeps_neither_the_start_nor_new_mail_waiting(
         offer(service, ["while it is down"], sessions=1)
         sink.listen()
         one = next(path.name for path in (tmp_path / "var" / "spool" / "00" / "q").iterdir())
-        service.run("queue", "flush", one)  # has the upstream probed now, not at the end of its minute
+        service.flush(one)  # has the upstream probed now, not at the end of its minute
         wait_until(lambda: len(sink.taken), lambda taken: taken > 0, 20, service.log)
         back_s = min(times[0] for times in sink.taken.values())
         offered = offer(service, ["after it came back"], sessions=1)

@@ -2,16 +2,14 @@
 
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.load import offer
 from tests.acceptance.service import Service, by_type, wait_until
 from tests.acceptance.sink import Sink, forwarding
-
-
-def _send(service: Service) -> None:
-    service.run("send", "--from", "news@shop.example", "--to", "ana@client.example")
 
 
 @pytest.mark.parametrize("is_other_node", [False, True])
@@ -21,36 +19,33 @@ def test_mail_never_goes_in_a_circle(installed_mailwake: Path, tmp_path: Path, *
     No name of the configuration shows it: a load balancer stands in between.
     """
     targets: list[tuple[str, int]] = []
-    with Sink() as sink, forwarding(targets) as port:
-        folder, other_folder = tmp_path / "one", tmp_path / "other"
-        for each in (folder, other_folder):
-            each.mkdir()
-        with (
-            Service(installed_mailwake, folder, upstream=f"smtp://127.0.0.1:{port}") as service,
-            Service(installed_mailwake, other_folder, upstream=sink.url) as other,
-        ):
-            if is_other_node:
-                assert other.stop() == 0
-                shutil.copy(folder / "var" / "keys.json", other_folder / "var" / "keys.json")
-                other.start()
-            targets.append((other if is_other_node else service).addresses["relay"])
-            _send(service)
-            wait_until(service.log, lambda text: "upstream_troubled" in text, 20)
-            assert "upstream_is_ourselves" in service.log()
-            assert service.metric('mailwake_upstream_circuit_open{upstream="default"}') == 1
-            assert service.metric("mailwake_spool_messages") == 1
-            told = _check(service)
-            assert "FAILED  upstream.default" in told
-            assert "this relay itself" in told
-            assert not sink.taken
+    with Sink() as sink, forwarding(targets) as port, ExitStack() as nodes:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+        service = nodes.enter_context(
+            Service(installed_mailwake, tmp_path / "one", upstream=f"smtp://127.0.0.1:{port}")
+        )
+        reached = service
+        if is_other_node:
+            (tmp_path / "other" / "var").mkdir(mode=0o700)
+            shutil.copy(tmp_path / "one" / "var" / "keys.json", tmp_path / "other" / "var" / "keys.json")
+            reached = nodes.enter_context(Service(installed_mailwake, tmp_path / "other", upstream=sink.url))
+        targets.append(reached.addresses["relay"])
+        offer(service, ["Hello"], sessions=1)
+        wait_until(service.log, lambda text: "upstream_troubled" in text, 20)
+        assert "upstream_is_ourselves" in service.log()
+        assert service.metric('mailwake_upstream_circuit_open{upstream="default"}') == 1
+        assert service.metric("mailwake_spool_messages") == 1
+        told = _check(service)
+        assert "FAILED  upstream.default" in told
+        assert "this relay itself" in told
+        assert not sink.taken
 
-            targets[0] = ("127.0.0.1", sink.port)
-            service.run("queue", "flush", "--all")
-            events = service.wait_for_events(lambda events: by_type(events, "Delivery"))
-            assert not by_type(events, "Bounce")
-            assert len(sink.taken) == 1
-            for node in (service, other):
-                assert node.stop() == 0
+        targets[0] = ("127.0.0.1", sink.port)
+        service.flush()
+        events = service.wait_for_events(lambda events: by_type(events, "Delivery"))
+        assert not by_type(events, "Bounce")
+        assert len(sink.taken["Hello"]) == 1
 
 
 def test_a_relay_with_keys_of_its_own_is_an_upstream_like_any(installed_mailwake: Path, tmp_path: Path) -> None:
@@ -62,10 +57,8 @@ def test_a_relay_with_keys_of_its_own_is_an_upstream_like_any(installed_mailwake
         with Service(installed_mailwake, next_folder, upstream=sink.url) as following:
             port = following.addresses["relay"][1]
             with Service(installed_mailwake, folder, upstream=f"smtp://127.0.0.1:{port}") as service:
-                _send(service)
+                offer(service, ["Hello"], sessions=1)
                 wait_until(lambda: len(sink.taken), lambda count: count == 1, 20, service.log)
-                assert service.stop() == 0
-            assert following.stop() == 0
 
 
 def _check(service: Service) -> str:

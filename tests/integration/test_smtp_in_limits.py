@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
 
 from relay.core import reply as replies
+from relay.smtp.data import Pace
 from tests.integration.smtp_in import OPTIONS, Inbox, dialing, serving
 
 STRANGERS = replace(OPTIONS, allow_networks=(ip_network("192.0.2.0/24"),))
@@ -213,6 +215,24 @@ async def test_a_trickle_of_data_ends_the_session() -> None:
 
     assert found == [replies.TIMED_OUT.line()]
     assert inbox.mail == []
+
+
+async def test_an_octet_that_comes_when_the_time_is_up_saves_no_trickle() -> None:
+    """Both in one turn of the loop: a client that hits the moment must not hold its connection for ever."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+
+    async def read() -> None:
+        async with Pace(lambda: 0, replace(OPTIONS, data_window_s=0.02)):
+            await reader.readuntil(b"\r\n.\r\n")
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)  # it waits now
+    loop.call_later(0.01, reader.feed_data, b"x")
+    loop.call_soon(time.sleep, 0.05)  # then both timers are due, in the next turn
+    done, _ = await asyncio.wait({reading}, timeout=5)
+
+    assert done
+    assert isinstance(reading.exception(), TimeoutError)
 
 
 async def test_data_without_end_end_the_session() -> None:
