@@ -182,8 +182,10 @@ class Service:
         assert done.returncode in (0, 1), done.stderr
 
     def events(self) -> Events:
-        """Return every event, as `mailwake events --json` prints them."""
-        return [json.loads(line) for line in self.run("events", "--json").splitlines()]
+        """Return every event, as `mailwake events --json` prints them; none while it says that there is none."""
+        done = self.ask("events", "--json")
+        assert done.returncode in {0, 1}, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     def wait_for_events(self, is_enough: Callable[[Events], object], limit_s: float = 60.0) -> Events:
         """Return the events as soon as they satisfy the condition."""
