@@ -22,7 +22,7 @@ import structlog
 
 from relay import appconfig, roomoptions
 from relay.appconfig import Config
-from relay.reloading import Reloaded, wants_restart
+from relay.reloading import Reloaded, taken_up, wants_restart
 from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
@@ -240,8 +240,9 @@ class _Process:
     async def _reload(self) -> Reloaded:
         """Take up what can change while it serves. A file that is broken is refused whole, and the old one stays."""
         try:
-            config = await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
-            roomoptions.check_shares(config, self._seat.share.count)
+            found = await asyncio.to_thread(appconfig.load, self._config.source.path, os.environ)
+            roomoptions.check_shares(found, self._seat.share.count)
+            config = taken_up(self._opened, found)
             settings = self._settings(config)
             if self._relay is not None:
                 await self._relay.reload(config, settings)
@@ -250,7 +251,7 @@ class _Process:
             _log.error("reload_refused", problems=reloaded.problems)
             return reloaded
         self._tracker.renew(self._tracker_options(config), settings)
-        reloaded = Reloaded(restart=wants_restart(self._opened, config))
+        reloaded = Reloaded(restart=wants_restart(self._opened, found))
         self._config = config
         _log.info("configuration_reloaded", path=str(config.source.path))
         if reloaded.restart:

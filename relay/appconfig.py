@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from relay.config.credential import CredentialSection
 from relay.config.dkim import DkimSection
@@ -34,8 +35,17 @@ from tracker.contract.errors import AddressError
 from tracker.contract.settings import Settings
 from tracker.runtime import configfile
 from tracker.runtime.configfile import Reader, Source
-from tracker.runtime.configtypes import S, Section
+from tracker.runtime.configtypes import Kind, S, Section
 from tracker.runtime.units import ListenAddress
+
+_NAMED: Final = {
+    "credential": "credentials",
+    "upstream": "upstreams",
+    "dkim": "dkims",
+    "configuration_set": "sets",
+    "sender_domain": "sender_domains",
+    "event_destination": "destinations",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +116,17 @@ class Config:
 
     def entries(self) -> Iterator[tuple[tuple[str, ...], Section]]:
         """Yield every table with its path: `("relay",)`, `("relay", "tls")`, `("upstream", "default")`."""
-        named: dict[str, Mapping[str, Section]] = {
-            "credential": self.credentials,
-            "upstream": self.upstreams,
-            "dkim": self.dkims,
-            "configuration_set": self.sets,
-            "sender_domain": self.sender_domains,
-            "event_destination": self.destinations,
-        }
         for kind in TABLES:
+            table = getattr(self, member_of(kind))
             if kind.named:
-                yield from (((kind.name, name), entry) for name, entry in named[kind.name].items())
+                yield from (((kind.name, name), entry) for name, entry in table.items())
             else:
-                yield tuple(kind.name.split(".")), getattr(self, kind.name.replace(".", "_"))
+                yield tuple(kind.name.split(".")), table
+
+
+def member_of(kind: Kind[Section]) -> str:
+    """Return the member of `Config` that holds a table, or all tables of a named kind: `"relay_tls"`, `"upstreams"`."""
+    return _NAMED[kind.name] if kind.named else kind.name.replace(".", "_")
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:

@@ -13,6 +13,7 @@ import structlog
 from relay import app, appconfig, roomoptions
 from relay.app import Ready
 from relay.appconfig import Config
+from relay.reloading import taken_up
 from tracker.runtime import inherited, serve, sharedmetrics
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Status
@@ -46,7 +47,7 @@ def run(config: Config, parts: Sequence[str], count: int, ready: Ready) -> int:
 
 class _Node:
     def __init__(self, config: Config, parts: Sequence[str], count: int, ready: Ready) -> None:
-        self._config = config
+        self._config = self._opened = config
         self._count = count
         self._ready = ready
         self._bound = serve.bind(app.listens(config, parts), inherited.take(os.environ))
@@ -112,5 +113,5 @@ class _Node:
         except ConfigError as error:
             _log.error("reload_refused", problems=[str(problem) for problem in error.problems])
             return False
-        self._config = config
+        self._config = taken_up(self._opened, config)
         return True

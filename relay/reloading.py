@@ -5,11 +5,13 @@ and the lifetime of mail also for mail that waits. What a restart is needed for 
 """
 
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 import msgspec
 
-from relay.appconfig import Config
+from relay.appconfig import Config, member_of
+from relay.configdraft import TABLES
 
 _TABLES: Final = frozenset(
     {"relay.tls", "credential", "upstream", "configuration_set", "sender_domain", "dkim", "tracking"}
@@ -54,6 +56,24 @@ def wants_restart(before: Config, after: Config) -> list[str]:
     old, new = dict(_values(before)), dict(_values(after))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return [key for key in changed if not is_live(key)]
+
+
+def taken_up(opened: Config, after: Config) -> Config:
+    """Return the configuration that is in force after a reload, where a process was started with `opened`.
+
+    What wants a restart is as it was, in every process alike: also in a worker that is started later.
+    """
+    tables: dict[str, Any] = {}
+    for kind in TABLES:
+        member = member_of(kind)
+        before, now = getattr(opened, member), getattr(after, member)
+        if not kind.named:
+            keys = (f"{kind.name}.{name}" for name in kind.model.model_fields)
+            names = (key.removeprefix(f"{kind.name}.") for key in keys if not is_live(key))
+            tables[member] = now.model_copy(update={name: getattr(before, name) for name in names})
+        elif kind.name not in _TABLES:  # a set may name a new one; it gets nothing before a restart
+            tables[member] = {**now, **before}
+    return replace(after, **tables)
 
 
 def is_live(key: str) -> bool:

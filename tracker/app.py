@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -95,8 +95,8 @@ class Tracker:
         )
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
-        """Go by other settings from now on. Folders, storage and destinations stay those of the start."""
-        self._settings = replace(settings, destinations={**settings.destinations, **self._settings.destinations})
+        """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
+        self._settings = settings
         self._hit_settings = self._make_hit_settings(options)
         self.publisher.renew(self._settings)
 

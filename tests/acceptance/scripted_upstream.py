@@ -20,6 +20,7 @@ DROP: Final = "drop"
 """In place of a reply: the connection ends without one. At the dot the copy is taken all the same."""
 
 NO_REASON: Final = -1
+_PHASES: Final = ("mail", "rcpt", "data", "dot")
 
 _ADDRESS: Final = re.compile(r"<([^>]*)>")
 _FIELD: Final = re.compile(rb"^(X-Mailwake-Copy|X-Mailwake-Report): (\S+)\r$", re.MULTILINE)
@@ -33,6 +34,14 @@ class Fate:
     phase: str
     reply: str
     times: int = 1
+
+    def is_met_at(self, phase: str) -> bool:
+        """Say whether it is answered at a phase.
+
+        One for ever also later: where a message was accepted twice, one copy may be past the phase at which the other
+        has just met its last deferral.
+        """
+        return phase == self.phase or (self.times < 0 and _PHASES.index(phase) > _PHASES.index(self.phase))
 
 
 Fates = Callable[[str], list[Fate]]
@@ -220,7 +229,7 @@ class Upstream:
         fates = self._fates.get(key)
         if fates is None:
             fates = self._fates[key] = self._fates_of(key)
-        if not fates or fates[0].phase != phase:
+        if not fates or not fates[0].is_met_at(phase):
             return polite
         fate = fates[0]
         fate.times -= fate.times > 0

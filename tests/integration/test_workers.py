@@ -187,13 +187,17 @@ def test_a_reload_is_in_force_everywhere_or_nowhere(tmp_path: Path, workers: tup
         assert refused.exit_code == 2
         assert "relay.nothing" in refused.output
 
-        config.write_text(CONFIG.replace("[spool]", '[spool]\nhigh_water = "1MiB"').replace(":var/mail", ":var/other"))
-        with config.open("a") as file:
-            file.write('[log]\nlevel = "debug"\n')
+        changed = CONFIG.replace('["127.0.0.1:0"]', '["127.0.0.1:0", "127.0.0.1:0"]').replace(":var/mail", ":var/other")
+        changed = changed.replace("[spool]", '[spool]\nhigh_water = "1MiB"\ndirectory = "var/elsewhere"')
+        config.write_text(changed + '[event_destination.more]\ntype = "stdout"\n')
         done = server.run("reload")
         assert done.exit_code == 0, done.output
-        assert "log.level" in done.output
-        assert "upstream" not in done.output
+        (_, last) = done.output.splitlines()
+        listens = ("console.listen", "relay.listen", "spool.directory", "tracker.listen")
+        assert all(key in last for key in listens)
+        assert "event_destination.more.type" in last
+        assert "upstream" not in last
+        assert "high_water" not in last
 
         def delivered() -> set[str]:
             return {path.name.partition("-")[0] for path in (tmp_path / "var/other/new").glob("*")}
