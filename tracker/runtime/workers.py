@@ -198,9 +198,12 @@ class Workers:
                     os.close(descriptor)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask | serve.SIGNALS)
 
+            unreported = [reporting]
+
             def report(line: bytes) -> None:
-                with suppress(BrokenPipeError), os.fdopen(reporting, "wb") as pipe:
-                    pipe.write(line)
+                if unreported:  # once: the number of a descriptor that is closed soon belongs to another file
+                    with suppress(BrokenPipeError), os.fdopen(unreported.pop(), "wb") as pipe:
+                        pipe.write(line)
 
             counts = self._counts.of_process(index)
             share = Share(index, self._count)
