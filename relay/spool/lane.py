@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Final
 
 from relay.core.providers import Provider
@@ -150,7 +150,8 @@ class Lane:
 
     def waiting(self, wanted: Callable[[Job], bool], most: int) -> list[Job]:
         """Return some of the jobs that wait, and leave them."""
-        return list(islice((job for _, _, job in self._jobs if wanted(job)), most))
+        jobs = chain((job for _, _, job in self._jobs), self._new)
+        return list(islice((job for job in jobs if wanted(job)), most))
 
     def take_expired(self, now_s: float, *, retry_for: timedelta, report_retry_for: timedelta) -> list[Job]:
         """Take the jobs of messages that have waited for their lifetime."""

@@ -86,3 +86,16 @@ def test_whatever_is_pushed_is_taken_once(pushed: list[tuple[bool, float]], with
     found = _popped(lane, now_s, messages)
     assert sorted(found) == sorted(set(range(len(messages))) - gone)
     assert lane.is_empty
+
+
+def test_what_waits_is_seen_whether_it_is_new_or_was_tried() -> None:
+    """While an upstream is down, most of what waits for hours was never tried; it is told of all the same."""
+    lane, messages = _lane(), [_message(number) for number in range(4)]
+    lane.push(1.0, messages[0], (0,))
+    lane.push(1.5, messages[1], (0,), is_new=True)
+    lane.push(2.0, messages[2], (0,), is_new=True)
+
+    assert [job.message for job in lane.waiting(lambda _: True, 9)] == messages[:3]
+    assert [job.message for job in lane.waiting(lambda job: job.message is messages[2], 9)] == [messages[2]]
+    assert len(lane.waiting(lambda _: True, 2)) == 2
+    assert _popped(lane, 5.0, messages) == [0, 1, 2]
