@@ -279,9 +279,9 @@ class Relay:
     async def drain(self) -> None:
         """Take no more mail, end what is on its way. What was accepted meanwhile is in the spool and waits there."""
         self._is_draining = True
-        await asyncio.gather(self._listener.drain(DRAIN_S), self._runner.drain(DRAIN_S))
         if self._adopting is not None:
             self._adopting.cancel()
+        await asyncio.gather(self._listener.drain(DRAIN_S), self._runner.drain(DRAIN_S))
         if self._sampling is not None:
             self._sampling.cancel()
         with suppress(TimeoutError):
