@@ -103,7 +103,7 @@ def _check_parts(config: Config, parts: Sequence[str]) -> None:
 
 def _check_senders(config: Config, stored: StoredCredentials) -> None:
     """Refuse a relay that nobody could send through: an empty list must never come to mean everybody."""
-    if not (config.relay.allow_networks or config.credentials or stored.found or stored.found is None):
+    if not roomoptions.may_anybody_send(config, stored.found):
         wrong = "is empty, and there is no login: nobody could send"
         remedy = 'run `mailwake credentials add NAME`, or write ["127.0.0.0/8", "::1/128"] for this machine alone'
         raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
@@ -231,8 +231,8 @@ class _Process:
         while True:
             await wanted.wait()
             wanted.clear()
+            waiting, self._reloads = self._reloads, []  # who asks from now on may have changed the file since
             reloaded = await self._reload()
-            waiting, self._reloads = self._reloads, []
             for outcome in waiting:
                 if not outcome.done():
                     outcome.set_result(reloaded)

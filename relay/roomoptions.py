@@ -3,6 +3,8 @@
 A process that is one of several gets its share of what must not be passed in sum.
 """
 
+from collections.abc import Mapping
+
 import structlog
 
 from relay.appconfig import Config
@@ -81,6 +83,11 @@ def tls_files(config: Config) -> TlsFiles | None:
 def tls_problem(error: TlsError) -> Problem:
     """Say in the file's words what is wrong with a certificate or key."""
     return Problem(key=f"relay.tls.{error.part}", wrong=error.wrong, remedy=error.remedy)
+
+
+def may_anybody_send(config: Config, stored: Mapping[str, Credential] | None) -> bool:
+    """Say whether there is a network or a login that may send; `stored` is None where the storage could not be read."""
+    return bool(config.relay.allow_networks or config.credentials or stored or stored is None)
 
 
 def credential_book(config: Config) -> CredentialBook:

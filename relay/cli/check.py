@@ -149,12 +149,13 @@ def _ports(config: "Config", running: "list[Status]") -> Iterator[Finding]:
 
 def _senders(config: "Config") -> Finding:
     """Say who may send: `serve` does not start where nobody may."""
+    from relay.roomoptions import may_anybody_send
     from tracker.store.credentials import StoredCredentials
 
     what, stored = "relay.allow_networks", StoredCredentials(config.storage.path)
     stored.look()
     logins = {*config.credentials, *(stored.found or {})}
-    if not (config.relay.allow_networks or logins or stored.found is None):
+    if not may_anybody_send(config, stored.found):
         remedy = "run `mailwake credentials add NAME`, or name the networks that may send"
         return Finding(
             what=what, outcome="failed", detail="is empty, and there is no login: nobody could send", remedy=remedy
