@@ -152,7 +152,7 @@ class Clients:
     def __init__(self, service: Service, replies: Replies, sizes: Sequence[int], *, clients: int = 6) -> None:
         """Start nothing yet."""
         self._service = service
-        self._replies = replies
+        self.replies = replies
         self._sizes = sizes
         self._clients = clients
         self._numbers = count()
@@ -178,10 +178,10 @@ class Clients:
     def _run(self, work: Callable[[Client], object]) -> None:
         def one() -> None:
             try:
-                with Client(self._service, self._replies) as client:
+                with Client(self._service, self.replies) as client:
                     work(client)
             except (OSError, smtplib.SMTPException) as error:
-                self._replies.broken.append(f"{type(error).__name__}: {error}")
+                self.replies.broken.append(f"{type(error).__name__}: {error}")
 
         threads = [threading.Thread(target=one) for _ in range(self._clients)]
         for thread in threads:

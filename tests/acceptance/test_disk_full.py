@@ -57,13 +57,7 @@ def test_a_full_disk_refuses_for_now_and_loses_and_repeats_nothing(
 
         upstream.listen()
         upstream.open()
-        wait_until(lambda: len(upstream.taken), len(replies.accepted).__eq__, 60, service.log)
-        filler.leave()
-        wait_until(lambda: readiness(service), (200, "ready").__eq__, 60, service.log)
-        before = len(replies.accepted)
-        clients.send(12)
-        assert len(replies.accepted) == before + 12
-        assert_each_once(service, upstream, replies)
+        _assert_goes_on_by_itself(service, upstream, clients, filler)
         wait_until(lambda: names_in(slot / "q"), set().__eq__, 60, service.log)
         assert service.stop() == 0
     _assert_told(service.log())
@@ -97,13 +91,7 @@ def test_a_disk_without_inodes_is_a_full_disk(installed_mailwake: Path, tmp_path
         assert len(names_in(slot / "q")) == len(replies.accepted) > 0
 
         upstream.open()
-        wait_until(lambda: len(upstream.taken), len(replies.accepted).__eq__, 60, service.log)
-        filler.leave()
-        wait_until(lambda: readiness(service), (200, "ready").__eq__, 60, service.log)
-        before = len(replies.accepted)
-        clients.send(12)
-        assert len(replies.accepted) == before + 12
-        assert_each_once(service, upstream, replies)
+        _assert_goes_on_by_itself(service, upstream, clients, filler)
         wait_until(lambda: names_in(slot / "q"), set().__eq__, 60, service.log)
         assert service.stop() == 0
     _assert_told(service.log())
@@ -131,6 +119,18 @@ def test_a_relay_starts_on_a_full_disk_and_delivers(installed_mailwake: Path, tm
         wait_until(lambda: readiness(service), (200, "ready").__eq__, 60, service.log)
         assert service.stop() == 0
     assert service.log().count('"event": "spool_stamp_not_written"') >= 1
+
+
+def _assert_goes_on_by_itself(service: Service, upstream: Upstream, clients: Clients, filler: Filler) -> None:
+    """What waits leaves on the full disk; with room again, mail comes in as before, and all of it is delivered once."""
+    replies = clients.replies
+    wait_until(lambda: len(upstream.taken), len(replies.accepted).__eq__, 60, service.log)
+    filler.leave()
+    wait_until(lambda: readiness(service), (200, "ready").__eq__, 60, service.log)
+    before = len(replies.accepted)
+    clients.send(12)
+    assert len(replies.accepted) == before + 12
+    assert_each_once(service, upstream, replies)
 
 
 def _assert_told(log: str) -> None:

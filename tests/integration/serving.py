@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import smtplib
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,6 +115,17 @@ class Server:
     def log(self) -> str:
         """Return what was logged so far."""
         return (self.config.parent / "log").read_text()
+
+
+def send(address: tuple[str, int], message: bytes) -> str:
+    """Send a message to a relay and return its id."""
+    with smtplib.SMTP(*address, local_hostname="client.example", timeout=LIMIT_S) as client:
+        client.ehlo()
+        client.mail("news@shop.example")
+        client.rcpt("ana@client.example")
+        code, text = client.data(message)
+    assert code == 250, text
+    return text.decode().rpartition(" ")[2]
 
 
 @contextlib.contextmanager

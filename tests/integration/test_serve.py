@@ -2,7 +2,6 @@
 
 import json
 import signal
-import smtplib
 import socket
 import subprocess
 import sys
@@ -13,19 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.service import wait_until
-from tests.integration.serving import LIMIT_S, configure, mailwake, serving
+from tests.integration.serving import LIMIT_S, configure, mailwake, send, serving
 
 _MESSAGE = b"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: Hi\r\n\r\nSee https://shop.example/a?b=1\r\n"
 
 
 def _send(address: tuple[str, int], message: bytes = _MESSAGE) -> str:
-    with smtplib.SMTP(*address, local_hostname="client.example") as client:
-        client.ehlo()
-        client.mail("news@shop.example")
-        client.rcpt("ana@client.example")
-        code, text = client.data(message)
-        assert code == 250, text
-        return text.decode().rpartition(" ")[2]
+    return send(address, message)
 
 
 def _refused(folder: Path, **environ: str) -> str:

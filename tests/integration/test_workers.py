@@ -13,21 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.service import wait_until
-from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, mailwake, serving
+from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, mailwake, send, serving
 
 DATA = Path(__file__).parents[1] / "unit/data"
-_MAIL = "From: news@shop.example\r\nTo: ana@client.example\r\nSubject: hello\r\n\r\nHello\r\n"
+_MAIL = b"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: hello\r\n\r\nHello\r\n"
 
 
 def _send(server: Server) -> str:
-    """Send a message and return its id."""
-    with smtplib.SMTP(*server.address("relay"), timeout=LIMIT_S) as client:
-        client.ehlo()
-        client.mail("news@shop.example")
-        client.rcpt("ana@client.example")
-        code, text = client.data(_MAIL)
-    assert code == 250, text
-    return text.decode().rpartition(" ")[2]
+    return send(server.address("relay"), _MAIL)
 
 
 def _lives(pid: int) -> bool:
