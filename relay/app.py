@@ -27,6 +27,7 @@ from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
+from tracker.contract.credentials import Credential
 from tracker.contract.settings import Settings
 from tracker.runtime import control, inherited, memory, observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
@@ -34,7 +35,8 @@ from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
-from tracker.store.credentials import LOOK_EVERY_S, StoredCredentials
+from tracker.store import credentials
+from tracker.store.watched import LOOK_EVERY_S, Watched
 
 PARTS: Final = ("relay", "tracker", "console")
 _RELOAD_LIMIT_S: Final = 20.0
@@ -101,7 +103,7 @@ def _check_parts(config: Config, parts: Sequence[str]) -> None:
         raise ConfigError(None, [Problem(key="tracker.public_url", wrong=wrong, remedy=remedy)])
 
 
-def _check_senders(config: Config, stored: StoredCredentials) -> None:
+def _check_senders(config: Config, stored: Watched[Mapping[str, Credential]]) -> None:
     """Refuse a relay that nobody could send through: an empty list must never come to mean everybody."""
     if not roomoptions.may_anybody_send(config, stored.found):
         wrong = "is empty, and there is no login: nobody could send"
@@ -131,7 +133,7 @@ class _Process:
         settings = self._settings(config)
         self._tracker = Tracker(self._tracker_options(config), settings, keys)
         self._relay: Relay | None = None
-        self._stored = StoredCredentials(config.storage.path)
+        self._stored = credentials.watched(config.storage.path)
         if "relay" in bound:
             self._stored.look()
             _check_senders(config, self._stored)

@@ -15,21 +15,11 @@ from relay.config.upstream import UpstreamSection
 from relay.configchecks import DEFAULT_UPSTREAM, check
 from relay.configdraft import PLANNED_SECTIONS, TABLES, Draft
 from relay.core.prepare import Site
-from tracker import config as tracker_config
-from tracker.config import (
-    ConfigurationSetSection,
-    ConsoleSection,
-    EventDestinationSection,
-    JournalSection,
-    KeysSection,
-    LogSection,
-    MetricsSection,
-    SenderDomainSection,
-    StorageSection,
-    TrackerSection,
-    TrackingSection,
-    VerificationSection,
-)
+from tracker.config import snapshot
+from tracker.config.account import ConfigurationSetSection, SenderDomainSection, TrackingSection
+from tracker.config.destination import EventDestinationSection
+from tracker.config.host import ConsoleSection, MetricsSection, TrackerSection
+from tracker.config.node import JournalSection, KeysSection, LogSection, StorageSection, VerificationSection
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
 from tracker.contract.settings import Settings
@@ -104,7 +94,7 @@ class Config:
 
     def settings(self, listening: ListenAddress | None = None) -> Settings:
         """Make the snapshot that both halves work by."""
-        return tracker_config.settings(
+        return snapshot.settings(
             base_url=self.base_url(listening),
             default_upstream=DEFAULT_UPSTREAM,
             tracking=self.tracking,

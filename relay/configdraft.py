@@ -3,7 +3,7 @@
 from typing import Final
 
 from relay.config import credential, dkim, listening, spool, tls, upstream
-from tracker import config as tracker_config
+from tracker.config import account, destination, host, node
 from tracker.runtime.configfile import Reader
 from tracker.runtime.configtypes import Kind, Section
 
@@ -15,18 +15,18 @@ TABLES: Final[tuple[Kind[Section], ...]] = (
     upstream.UPSTREAM,
     spool.SPOOL,
     dkim.DKIM,
-    tracker_config.JOURNAL,
-    tracker_config.TRACKER,
-    tracker_config.CONSOLE,
-    tracker_config.METRICS,
-    tracker_config.STORAGE,
-    tracker_config.KEYS,
-    tracker_config.TRACKING,
-    tracker_config.CONFIGURATION_SET,
-    tracker_config.SENDER_DOMAIN,
-    tracker_config.EVENT_DESTINATION,
-    tracker_config.VERIFICATION,
-    tracker_config.LOG,
+    node.JOURNAL,
+    host.TRACKER,
+    host.CONSOLE,
+    host.METRICS,
+    node.STORAGE,
+    node.KEYS,
+    account.TRACKING,
+    account.CONFIGURATION_SET,
+    account.SENDER_DOMAIN,
+    destination.EVENT_DESTINATION,
+    node.VERIFICATION,
+    node.LOG,
 )
 
 
@@ -41,15 +41,15 @@ class Draft:
         self.upstreams = reader.table(upstream.UPSTREAM)
         self.spool = reader.section(spool.SPOOL)
         self.dkims = reader.table(dkim.DKIM)
-        self.journal = reader.section(tracker_config.JOURNAL)
-        self.tracker = reader.section(tracker_config.TRACKER)
-        self.console = reader.section(tracker_config.CONSOLE)
-        self.metrics = reader.section(tracker_config.METRICS)
-        self.storage = reader.section(tracker_config.STORAGE)
-        self.keys = reader.section(tracker_config.KEYS)
-        self.tracking = reader.section(tracker_config.TRACKING)
-        self.sets = reader.table(tracker_config.CONFIGURATION_SET)
-        self.sender_domains = reader.table(tracker_config.SENDER_DOMAIN)
-        self.destinations = reader.table(tracker_config.EVENT_DESTINATION)
-        self.verification = reader.section(tracker_config.VERIFICATION)
-        self.log = reader.section(tracker_config.LOG)
+        self.journal = reader.section(node.JOURNAL)
+        self.tracker = reader.section(host.TRACKER)
+        self.console = reader.section(host.CONSOLE)
+        self.metrics = reader.section(host.METRICS)
+        self.storage = reader.section(node.STORAGE)
+        self.keys = reader.section(node.KEYS)
+        self.tracking = reader.section(account.TRACKING)
+        self.sets = reader.table(account.CONFIGURATION_SET)
+        self.sender_domains = reader.table(account.SENDER_DOMAIN)
+        self.destinations = reader.table(destination.EVENT_DESTINATION)
+        self.verification = reader.section(node.VERIFICATION)
+        self.log = reader.section(node.LOG)

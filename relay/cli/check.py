@@ -150,9 +150,9 @@ def _ports(config: "Config", running: "list[Status]") -> Iterator[Finding]:
 def _senders(config: "Config") -> Finding:
     """Say who may send: `serve` does not start where nobody may."""
     from relay.roomoptions import may_anybody_send
-    from tracker.store.credentials import StoredCredentials
+    from tracker.store import credentials
 
-    what, stored = "relay.allow_networks", StoredCredentials(config.storage.path)
+    what, stored = "relay.allow_networks", credentials.watched(config.storage.path)
     stored.look()
     logins = {*config.credentials, *(stored.found or {})}
     if not may_anybody_send(config, stored.found):

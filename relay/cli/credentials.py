@@ -161,9 +161,9 @@ def _all(config: "Config") -> "dict[str, Credential]":
 
 
 def _stored(config: "Config") -> "dict[str, Credential]":
-    from tracker.store.credentials import StoredCredentials
+    from tracker.store.credentials import watched
 
-    stored = StoredCredentials(config.storage.path)
+    stored = watched(config.storage.path)
     ends_at = time.monotonic() + _PATIENCE_S
     while not stored.look() and stored.found is None:
         if time.monotonic() > ends_at:

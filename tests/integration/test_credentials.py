@@ -19,7 +19,7 @@ from relay.cli.main import main
 from relay.smtp.passwords import Passwords, hash_password
 from tests.certificates import make_certificate
 from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, mailwake, serving
-from tracker.store.credentials import StoredCredentials
+from tracker.store.credentials import watched
 
 LOGINS_ONLY = CONFIG.replace('allow_networks = ["127.0.0.0/8"]', "")
 MESSAGE = b"From: ana@shop.example\r\nTo: bo@home.example\r\n\r\nhello\r\n"
@@ -161,7 +161,7 @@ def test_a_password_is_octets(tmp_path: Path) -> None:
 
     assert _credentials(config, "add", "old", "--domain", "shop.example", password=b"s\xebcret").exit_code == 0
     fits = Passwords(time.monotonic).fits
-    stored = StoredCredentials(tmp_path / "var/mailwake.db")
+    stored = watched(tmp_path / "var/mailwake.db")
     stored.look()
     assert asyncio.run(fits((stored.found or {})["old"].password_hash, b"s\xebcret"))
 

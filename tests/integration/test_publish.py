@@ -224,7 +224,10 @@ async def test_a_storage_made_anew_does_not_inherit_a_place(tmp_path: Path) -> N
     """Its numbers begin again: a cursor from the old one would skip its first events."""
     async with node(tmp_path) as here:
         await here.take_in(accepted(), delivery(), ingester=here.ingester(["archive"]))
-        old = Page(after=1, entries=(LogEntry(seq=9, type="open", configuration_set=None, body="{}"),))
+        old = Page(
+            after=1,
+            entries=(LogEntry(seq=9, event_id="e", type="open", configuration_set=None, agent_class=None, body="{}"),),
+        )
         await here.store.write(lambda connection: move(connection, "archive", old))
 
         assert here.rows("SELECT seq FROM destination_cursor") == [(0,)]

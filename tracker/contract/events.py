@@ -149,13 +149,17 @@ class Hit(Struct, frozen=True, kw_only=True):
     """What is kept of a request to the tracking host.
 
     `address` is already reduced as `record_address` says (`"192.0.2.0"`, empty for none). `signals` are the codes that
-    `tracker.core.classify` found at the edge, where address and headers were still at hand.
+    `tracker.core.classify` found at the edge, where address and headers were still at hand; `country` is where the
+    whole address was, `"DE"`, empty where nobody knows. `count` is of hits that were folded into this one (`max_hits`),
+    itself included.
     """
 
     at: datetime
     address: str = ""
     user_agent: str = ""
     signals: tuple[str, ...] = ()
+    country: str = ""
+    count: int = 1
 
 
 class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):

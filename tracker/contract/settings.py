@@ -12,6 +12,9 @@ from typing import Literal
 Scope = Literal["account", "account+domain", "domain"]
 SensitiveLinks = Literal["redact", "skip", "track"]
 OnSigned = Literal["skip", "resign"]
+Consent = Literal["assume", "require"]
+DestinationType = Literal["jsonl", "stdout", "webhook", "nats"]
+RecordFormat = Literal["ses", "sns", "tencent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class ConfigurationSet:
     sensitive_links: SensitiveLinks = "redact"
     dkim: str | None = None
     on_signed: OnSigned = "skip"
+    consent: Consent = "assume"
     paused: bool = False
 
 
@@ -46,14 +50,28 @@ class SenderDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDestination:
-    """Where events go: `path` and `keep` are of `jsonl`; `sets` may be `("*",)`; `events` are values of EventType."""
+    """Where events go, and which: `sets` may be `("*",)`; `events` are values of EventType.
+
+    `path` and `keep` are of `jsonl`. Of `webhook` are `url`, `secrets` (`whsec_…`, the first signs first),
+    `batch` (events of one request) and `allow_private` (addresses of private networks may be posted to). Of `nats` are
+    `servers`, `stream` and `credentials` (a file).
+    """
 
     name: str
-    type: Literal["jsonl", "stdout"]
+    type: DestinationType
     path: Path | None = None
     keep: timedelta | None = None
+    url: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    batch: int = 1
+    allow_private: bool = False
+    servers: tuple[str, ...] = ()
+    stream: str = "MAILWAKE"
+    credentials: Path | None = None
     sets: tuple[str, ...] = ("*",)
     events: frozenset[str] = frozenset()
+    exclude_machine: bool = False
+    format: RecordFormat = "ses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

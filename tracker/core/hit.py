@@ -12,7 +12,7 @@ Standards: RFC 9110 §9.3.2 (HEAD), §15.4.3 (302), §15.5.6 (405).
 Limits: what an address was is reduced before the record is made, so verdicts that need it are drawn here as signals.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -21,13 +21,13 @@ from typing import Final, NamedTuple
 from tracker.contract import urls
 from tracker.contract.errors import TokenError
 from tracker.contract.events import Click, Hit, Open, Probe
-from tracker.contract.ids import EVENT_ID_BYTES, EventId
+from tracker.contract.ids import EVENT_ID_BYTES, CopyId, EventId
 from tracker.contract.ports import Entropy
 from tracker.contract.token import Purpose, TokenKeys, TokenPayload, day_of
 from tracker.core.classify import features
 from tracker.core.location import location
 from tracker.core.rules import Rules
-from tracker.core.visitor import IPNetwork, RecordAddress, reduce_address, visitor_address
+from tracker.core.visitor import IPAddress, IPNetwork, RecordAddress, reduce_address, visitor_address
 
 HitRecord = Open | Click | Probe
 
@@ -55,13 +55,20 @@ class HitRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HitSettings:
-    """What the tracking host goes by; one snapshot for the whole of a hit."""
+    """What the tracking host goes by; one snapshot for the whole of a hit.
+
+    `denied` are the copies whose recipients said no: answered, never recorded. `blocked` says why a link is blocked, or
+    None. `country_of` knows where an address is, `"DE"`, empty where it does not.
+    """
 
     keys: TokenKeys
     rules: Rules
     collect_for: timedelta = timedelta(days=60)
     record_address: RecordAddress = "truncated"
     trusted_proxies: tuple[IPNetwork, ...] = ()
+    denied: Container[CopyId] = frozenset()
+    blocked: Callable[[TokenPayload], str | None] = lambda _payload: None
+    country_of: Callable[[IPAddress], str] = lambda _address: ""
 
 
 class HttpAnswer(NamedTuple):
@@ -98,6 +105,10 @@ class Outcome(StrEnum):
     """The token of a preview: answered, never recorded."""
     TOO_LATE = "too_late"
     """Its message is older than `collect_for`: answered, not recorded."""
+    DENIED = "denied"
+    """Its recipient does not want to be tracked: answered, not recorded."""
+    BLOCKED = "blocked"
+    """Somebody stopped the links of its message, set, sender domain or destination: 410, not recorded."""
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
 
@@ -130,6 +141,9 @@ def answer(request: HitRequest, *, settings: HitSettings, now: datetime, entropy
     except TokenError:
         # The image is the same, so that no mail shows a broken one; the page is, so that nobody learns what was wrong.
         return _BAD_PIXEL if purpose is Purpose.OPEN else _BAD_LINK
+    blocked = settings.blocked(payload)
+    if blocked is not None:
+        return Answered(http=PIXEL_ANSWER if payload.link is None else _gone(blocked), outcome=Outcome.BLOCKED)
     if payload.link is None:
         http = PIXEL_ANSWER
     else:
@@ -141,6 +155,8 @@ def answer(request: HitRequest, *, settings: HitSettings, now: datetime, entropy
         return Answered(http=http, outcome=Outcome.SAMPLE)
     if day_of(now) - payload.day > settings.collect_for:
         return Answered(http=http, outcome=Outcome.TOO_LATE)
+    if payload.copy in settings.denied:
+        return Answered(http=http, outcome=Outcome.DENIED)
     record = _record(payload, request, settings, now, entropy)
     return Answered(http=http, outcome=_OUTCOME_OF[type(record)], record=record)
 
@@ -168,6 +184,10 @@ def _redirect(destination: str) -> HttpAnswer:
     )
 
 
+def _gone(reason: str) -> HttpAnswer:
+    return plain(410, f"This link was stopped: {reason}.\n")
+
+
 def _record(
     payload: TokenPayload, request: HitRequest, settings: HitSettings, now: datetime, entropy: Entropy
 ) -> HitRecord:
@@ -186,6 +206,7 @@ def _record(
             address=address,
             rules=settings.rules,
         ),
+        country=settings.country_of(address) if address is not None else "",
     )
     event = EventId(entropy(EVENT_ID_BYTES))
     link = payload.link

@@ -94,6 +94,8 @@ def make_writer(destination: EventDestination) -> Writer:
             return JsonlWriter(destination.path, destination.keep)
         case "stdout":
             return StdoutWriter()
+        case "webhook" | "nats":
+            raise NotImplementedError(destination.type)
         case _:
             assert_never(destination.type)
 

@@ -1,7 +1,6 @@
 """The types of keys that both halves' sections are made of, and the base of those sections.
 
-Owns how pydantic sees the spellings of `units`; the sections themselves are in `tracker/config.py` and
-`relay/config`.
+Owns how pydantic sees the spellings of `units`; the sections themselves are in `tracker/config` and `relay/config`.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationInfo
 from pydantic.json_schema import WithJsonSchema
 
 from tracker.runtime import units
@@ -104,6 +103,7 @@ FilePath = Annotated[Path, PlainValidator(_path), PlainSerializer(str), _schema(
 Listen = Annotated[ListenAddress, PlainValidator(_listen), PlainSerializer(str), _schema("127.0.0.1:2525")]
 NetworkField = Annotated[Network, PlainValidator(_network), PlainSerializer(str), _schema("10.0.0.0/8")]
 Count = Annotated[int, BeforeValidator(_no_bool)]
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
 Texts = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 Listens = Annotated[tuple[Listen, ...], BeforeValidator(as_list)]
 Networks = Annotated[tuple[NetworkField, ...], BeforeValidator(as_list)]

@@ -13,11 +13,16 @@ from tracker.store.schema import destination_cursor, event
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """An event of the log: its number, what destinations choose by, and its record."""
+    """An event of the log: its number, its id, what destinations choose by, and its record.
+
+    `type` is a value of EventType, `agent_class` the verdict on a hit, None of other events.
+    """
 
     seq: int
+    event_id: str
     type: str
     configuration_set: str | None
+    agent_class: str | None
     body: str
 
 
@@ -40,9 +45,9 @@ def read_on(connection: sa.Connection, destination: str, limit: int) -> Page:
     after = connection.execute(place).scalar()
     if after is None:
         return Page(after=0, entries=())
-    columns = (event.c.seq, event.c.type, event.c.configuration_set, event.c.body)
+    columns = [event.c[name] for name in LogEntry.__slots__]
     rows = connection.execute(sa.select(*columns).where(event.c.seq > after).order_by(event.c.seq).limit(limit))
-    entries = tuple(LogEntry(seq=seq, type=kind, configuration_set=name, body=body) for seq, kind, name, body in rows)
+    entries = tuple(LogEntry(**row) for row in rows.mappings())
     return Page(after=after, entries=entries)
 
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD: Final = "0002"  # the revision that these tables are
+HEAD: Final = "0007"  # the revision that these tables are
 
 metadata: Final = MetaData()
 
@@ -156,4 +156,14 @@ aside: Final = Table(
     Column("error", Text, nullable=False),
     Column("raw", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
+)
+
+# --- settings that live in the storage --------------------------------------------------------------------------
+
+revision: Final = Table(
+    "revision",
+    metadata,
+    Column("subject", Text, primary_key=True),  # what it counts the changes of: "credential", "block", ...
+    Column("number", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
