@@ -48,7 +48,7 @@ class Carrier:
                 remake=partial(self._remake, lane.name, spooled, job.indexes[0]),
             )
         except KeysError as error:  # the keys file is older than the message; it waits until a newer one is put back
-            _LOG.error("key_missing", message_ref=str(entry.id), error=str(error))  # noqa: TRY400 - says all
+            _LOG.error("key_missing", message_ref=str(entry.id), error=str(error))
             return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, ours=True, detail=str(error))] * count
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))

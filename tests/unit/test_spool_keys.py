@@ -7,9 +7,9 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from relay.core.attempt import CopyForm
-from relay.spool.desk import Order
 from relay.spool.entry import SpoolEntry
 from relay.spool.layout import State
+from relay.spool.transitions import Order
 from tests.unit.spool_world import World, fresh
 from tracker.contract.errors import KeysError
 

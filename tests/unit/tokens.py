@@ -22,13 +22,9 @@ def key(key_id: int = 1, mint_from: datetime = NOW) -> TokenKey:
 KEYS: Final = TokenKeys([key()])
 
 
-def pixel(
-    *, day: date = DAY, sample: bool = False, configuration_set: str = "", from_domain: str = ""
-) -> TokenPayload:
+def pixel(*, day: date = DAY, sample: bool = False, configuration_set: str = "", from_domain: str = "") -> TokenPayload:
     """Make the payload of a pixel."""
-    return TokenPayload(
-        copy=COPY, day=day, configuration_set=configuration_set, from_domain=from_domain, sample=sample
-    )
+    return TokenPayload(copy=COPY, day=day, configuration_set=configuration_set, from_domain=from_domain, sample=sample)
 
 
 def link(

@@ -218,8 +218,8 @@ def day_of(moment: datetime) -> date:
 
 def room_for_url(configuration_set: str, from_domain: str) -> int:
     """Return how many bytes the URL of a link with these labels may have, so that its token has 4,096 characters."""
-    labels_bytes = _LEAST_LABELS_BYTES + len(configuration_set) + len(from_domain) if configuration_set or from_domain else 0
-    return MAX_URL_BYTES - labels_bytes
+    labels = configuration_set + from_domain
+    return MAX_URL_BYTES - _LEAST_LABELS_BYTES - len(labels) if labels else MAX_URL_BYTES
 
 
 def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
