@@ -69,7 +69,8 @@ class Tracker:
         self._keys = keys
         self._blocks = blocks.watched(options.storage)
         self._watched: tuple[Watched[Any], ...] = (self._blocks,)
-        self.look()
+        for watched in self._watched:
+            watched.look()
         self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
         self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)

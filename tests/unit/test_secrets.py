@@ -139,9 +139,7 @@ def test_a_later_time_may_be_named_and_an_earlier_one_not(tmp_path: Path) -> Non
     assert len(secrets.load(path).tokens.keys) == 2
 
 
-def test_a_rotation_that_cannot_write_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rotation_that_cannot_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file is whole on the disk before it takes the old one's place."""
     path = tmp_path / "keys.json"
     _create(path)
