@@ -25,7 +25,7 @@ _SETTLED_S: Final = 2.0
 
 REFUSED: Final = Gauge(
     "mailwake_keys_file_refused",
-    "1 while the keys file cannot be used, or lacks a key, and the keys of before are used",
+    "1 while the keys file cannot be used, or lacks a key, and the keys of before are used.",
     multiprocess_mode="livemax",
 )
 
