@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 
@@ -24,7 +25,8 @@ def _stopped(payload: TokenPayload, *blocks: tuple[str, str]) -> bool:
     return Blocks.of(_block(*one) for one in blocks).reason(payload) is not None
 
 
-_MAIL = {"configuration_set": "news", "from_domain": "mail.shop.example"}
+def _labelled(payload: TokenPayload) -> TokenPayload:
+    return msgspec.structs.replace(payload, configuration_set="news", from_domain="mail.shop.example")
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,8 @@ _MAIL = {"configuration_set": "news", "from_domain": "mail.shop.example"}
 )
 def test_a_message_a_set_and_a_sender_domain_are_stopped(kind: str, value: str, is_stopped: bool) -> None:
     """For links and pixels alike; a domain with its sub-domains."""
-    assert _stopped(link(**_MAIL), (kind, value)) is is_stopped
-    assert _stopped(pixel(**_MAIL), (kind, value)) is is_stopped
+    assert _stopped(_labelled(link()), (kind, value)) is is_stopped
+    assert _stopped(_labelled(pixel()), (kind, value)) is is_stopped
 
 
 def test_a_token_without_labels_is_stopped_by_message_and_host() -> None:
@@ -194,7 +196,7 @@ def test_any_payload_has_an_answer(payload: TokenPayload) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_stopped_link_answers_410_with_the_reason_alone(method: str) -> None:
     """In plain text, nothing of the request or the URL in it; a scanner and a person get the same."""
-    path = path_to(link("https://evil.example/<script>", **_MAIL))
+    path = path_to(_labelled(link("https://evil.example/<script>")))
     for reason, shown in [("", "its destination was stopped"), ("It was a\nphish\x1b[2J. ", "It was a phish [2J")]:
         stopped = Blocks.of([_block("host", "evil.example", reason)])
         answered = ask(path + "?utm=<b>", method=method, blocked=stopped.reason)
@@ -208,7 +210,7 @@ def test_a_stopped_link_answers_410_with_the_reason_alone(method: str) -> None:
 def test_a_stopped_pixel_is_the_pixel() -> None:
     """No mail shows a broken image, and nothing is recorded."""
     stopped = Blocks.of([_block("set", "news", "x")])
-    answered = ask(path_to(pixel(**_MAIL)), blocked=stopped.reason)
+    answered = ask(path_to(_labelled(pixel())), blocked=stopped.reason)
 
     assert (answered.http, answered.outcome, answered.record) == (PIXEL_ANSWER, Outcome.BLOCKED, None)
 
