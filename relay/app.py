@@ -113,11 +113,21 @@ def _check_senders(config: Config, stored: Watched[Mapping[str, Credential]]) ->
 
 
 async def _watch(every_s: float, look: Callable[[], bool], take_up: Callable[[], None] = lambda: None) -> None:
-    """Look, on a thread, again and again; where something is other than before, take it up."""
+    """Look, on a thread, again and again; where something is other than before, take it up.
+
+    A fault of ours there is no reason to stop: what was in force stays so.
+    """
+    has_failed = False
     while True:
         await asyncio.sleep(every_s)
-        if await asyncio.to_thread(look):
-            take_up()
+        try:
+            if await asyncio.to_thread(look):
+                take_up()
+            has_failed = False
+        except Exception:  # noqa: BLE001 - a worker's iteration
+            if not has_failed:  # a line a second would say no more
+                _log.exception("look_failed")
+            has_failed = True
 
 
 class _Process:

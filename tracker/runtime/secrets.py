@@ -124,6 +124,7 @@ def rotate(path: Path, *, now: datetime, entropy: Entropy, mint_from: datetime |
     earliest = now.replace(microsecond=0) + ROTATE_AHEAD
     if mint_from is not None and mint_from < earliest:
         raise KeysError(f"a key mints at the earliest from {earliest.isoformat()} on: name that time or a later one")
+    load(path)  # says what is wrong before anything is locked
     path = path.resolve()  # a link stays one
     with _locked(path.parent):
         kept = load(path)

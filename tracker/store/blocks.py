@@ -11,10 +11,11 @@ from tracker.store.times import from_ms, to_ms
 from tracker.store.watched import Watched, has_changed
 
 SUBJECT: Final = "block"
+_KINDS: Final = frozenset(BlockKind)
 
 
 def read_all(connection: sa.Connection) -> tuple[Block, ...]:
-    """Return every block, by kind and value."""
+    """Return every block, by kind and value; a row of no kind that there is, written by hand, is left out."""
     rows = connection.execute(sa.select(block).order_by(block.c.kind, block.c.value)).mappings()
     return tuple(
         Block(
@@ -24,6 +25,7 @@ def read_all(connection: sa.Connection) -> tuple[Block, ...]:
             added_at=from_ms(row["added_ms"]),
         )
         for row in rows
+        if row["kind"] in _KINDS
     )
 
 

@@ -54,7 +54,10 @@ class Watched(Generic[_T]):
 
     def look(self) -> bool:
         """Read the subject if it may have changed; True: it is other than before. Blocks."""
-        stamp = self._stamp()
+        try:
+            stamp = self._stamp()
+        except OSError as error:  # its folder cannot be entered, or its disk is gone
+            return self._fail(error)
         newest_ns = max((modified_ns for _, _, modified_ns in stamp), default=0)
         if stamp == self._seen and time.time_ns() - newest_ns > _SETTLED_S * 1e9:
             return False
@@ -76,11 +79,15 @@ class Watched(Generic[_T]):
                         self.found = self._read(connection)
                     self._revision, self._inode = found, inode
         except StorageUnavailableError as error:
-            self._failures += 1
-            if self._failures == _FAILURES_TOLD:
-                _log.warning("settings_not_read", subject=self.subject, error=str(error))
-            return False
+            return self._fail(error)
         return True
+
+    def _fail(self, error: Exception) -> bool:
+        """Say once that it goes on; what was read last stays. False, always."""
+        self._failures += 1
+        if self._failures == _FAILURES_TOLD:
+            _log.warning("settings_not_read", subject=self.subject, error=str(error))
+        return False
 
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Tell the files' states apart: a commit changes the write-ahead log, a checkpoint the file."""
