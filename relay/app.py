@@ -112,7 +112,7 @@ def _check_senders(config: Config, stored: Watched[Mapping[str, Credential]]) ->
         raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
 
 
-async def _watch(every_s: float, look: Callable[[], bool], take_up: Callable[[], None] = lambda: None) -> None:
+async def watch(every_s: float, look: Callable[[], bool], take_up: Callable[[], None] = lambda: None) -> None:
     """Look, on a thread, again and again; where something is other than before, take it up.
 
     A fault of ours there is no reason to stop: what was in force stays so.
@@ -255,11 +255,11 @@ class _Process:
 
         Each looks for itself: a storage that does not answer must not hold up the keys.
         """
-        yield _watch(keysfile.LOOK_EVERY_S, self._keys.look, self._tracker.use_keys)
-        yield _watch(LOOK_EVERY_S, self._tracker.look)
+        yield watch(keysfile.LOOK_EVERY_S, self._keys.look, self._tracker.use_keys)
+        yield watch(LOOK_EVERY_S, self._tracker.look)
         relay = self._relay
         if relay is not None:
-            yield _watch(LOOK_EVERY_S, self._stored.look, lambda: self._know_logins(relay))
+            yield watch(LOOK_EVERY_S, self._stored.look, lambda: self._know_logins(relay))
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
         while True:

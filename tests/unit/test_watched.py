@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
+from relay.app import watch
 from tracker.core.blocks import Block, BlockKind
 from tracker.store import blocks
 from tracker.store.database import Store
@@ -77,3 +78,23 @@ def test_a_row_of_an_unknown_kind_stops_nothing_and_breaks_nothing(tmp_path: Pat
     watched = blocks.listed(path)
     watched.look()
     assert watched.found == (_block("evil.example"),)
+
+
+async def test_a_fault_in_a_look_is_said_once_and_the_next_look_is_made() -> None:
+    """The process that answers links must not end for it; a fault after that is another one."""
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    def look() -> bool:
+        seen.append(len(seen))
+        if len(seen) in {1, 2, 5}:
+            raise RuntimeError("broken")
+        return len(seen) >= 6
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(watch(0.0, look, done.set))
+        async with asyncio.timeout(10):
+            await done.wait()
+        task.cancel()
+
+    assert [line["event"] for line in logs] == ["look_failed"] * 2
