@@ -138,6 +138,7 @@ def run_links(data: bytes) -> None:
     links.judging_is_total(url, rules, shown)
     links.a_location_is_a_header_value_of_http(url)
     links.a_location_is_its_own_location(url)
+    links.a_host_has_one_spelling(url)
     links.a_path_is_split_or_none_of_ours(url)
 
 

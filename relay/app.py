@@ -12,7 +12,7 @@ A background task that fails ends the process with an error: whoever supervises 
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from socket import socket
@@ -29,9 +29,10 @@ from tracker.app import Tracker, TrackerOptions, now, serving
 from tracker.console.overview import ProcessView
 from tracker.contract.credentials import Credential
 from tracker.contract.settings import Settings
-from tracker.runtime import control, inherited, memory, observe, secrets, serve, slots
+from tracker.runtime import control, inherited, keysfile, memory, observe, secrets, serve, slots
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Handler, Status
+from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
@@ -111,6 +112,24 @@ def _check_senders(config: Config, stored: Watched[Mapping[str, Credential]]) ->
         raise ConfigError(None, [Problem(key="relay.allow_networks", wrong=wrong, remedy=remedy)])
 
 
+async def watch(every_s: float, look: Callable[[], bool], take_up: Callable[[], None] = lambda: None) -> None:
+    """Look, on a thread, again and again; where something is other than before, take it up.
+
+    A fault of ours there is no reason to stop: what was in force stays so.
+    """
+    has_failed = False
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            if await asyncio.to_thread(look):
+                take_up()
+            has_failed = False
+        except Exception:  # noqa: BLE001 - a worker's iteration
+            if not has_failed:  # a line a second would say no more
+                _log.exception("look_failed")
+            has_failed = True
+
+
 class _Process:
     """The parts of one process, from its slots to its last flush."""
 
@@ -130,8 +149,10 @@ class _Process:
         slots.prepare_file(config.storage.path, "storage.url")
         self._slots = slots.claim(roots)
         self._reloads: list[asyncio.Future[Reloaded]] = []
+        self._keys = KeysFile(config.keys.file, keys)
+        self._keys.look()  # of a worker: what came since the node was started
         settings = self._settings(config)
-        self._tracker = Tracker(self._tracker_options(config), settings, keys)
+        self._tracker = Tracker(self._tracker_options(config), settings, self._keys)
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
         if "relay" in bound:
@@ -140,7 +161,7 @@ class _Process:
             self._relay = Relay(
                 config,
                 settings,
-                keys,
+                self._keys,
                 own_slot=self._slots["spool.directory"],
                 journal=self._tracker.journal,
                 seat=seat,
@@ -226,8 +247,19 @@ class _Process:
             await self._tracker.serve_hits(self._bound["tracker"])
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
-            background.append(group.create_task(self._look_for_logins(self._relay), name="look for logins"))
+        background += [group.create_task(watching, name="look") for watching in self._watching()]
         return background
+
+    def _watching(self) -> Iterator[Coroutine[None, None, None]]:
+        """Yield what looks for changes that come from outside: of the keys file, and of settings in the storage.
+
+        Each looks for itself: a storage that does not answer must not hold up the keys.
+        """
+        yield watch(keysfile.LOOK_EVERY_S, self._keys.look, self._tracker.use_keys)
+        yield watch(LOOK_EVERY_S, self._tracker.look)
+        relay = self._relay
+        if relay is not None:
+            yield watch(LOOK_EVERY_S, self._stored.look, lambda: self._know_logins(relay))
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
         while True:
@@ -276,13 +308,10 @@ class _Process:
         except TimeoutError:
             return Reloaded(problems=["nothing came of it in time: the log of the service may say why"])
 
-    async def _look_for_logins(self, relay: Relay) -> None:
+    def _know_logins(self, relay: Relay) -> None:
         """Take up what `mailwake credentials` has stored."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if await asyncio.to_thread(self._stored.look):
-                relay.know_stored(self._stored.found)
-                _log.info("logins_changed", stored=len(self._stored.found or {}))
+        relay.know_stored(self._stored.found)
+        _log.info("logins_changed", stored=len(self._stored.found or {}))
 
     def _commands(self) -> dict[str, Handler]:
         """What the command line may ask of this process."""

@@ -140,8 +140,9 @@ class Pipeline:
             verdict = await self._ports.verdict(entry)
         if verdict is not None:
             return reply.passed_on(verdict.code, verdict.text)
-        if self._ports.verify is not None and prepared.plan is not None and prepared.plan.parts:
-            self._ports.verify(message_id, len(prepared.message), partial(self._question, entry, prepared.plan))
+        plan, options = prepared.plan, prepared.options
+        if self._ports.verify is not None and plan is not None and options is not None and plan.parts:
+            self._ports.verify(message_id, len(prepared.message), partial(self._question, entry, options, plan))
         return reply.queued(str(message_id))
 
     async def _put_in_time(self, entry: SpoolEntry, message: bytes, deadline_s: float) -> bool:
@@ -211,7 +212,7 @@ class Pipeline:
         if plan is None:
             plan = plans.make(message, options)
             self._plans.keep(entry.id, options, plan)
-        return copy_of(plan, self._mint(entry, copy))
+        return copy_of(plan, self._mint(entry, copy, options))
 
     def _signer(self, entry: SpoolEntry) -> Signer | None:
         """Return who signs: the table that the message was accepted with, else the one that its set has now.
@@ -227,12 +228,13 @@ class Pipeline:
         chosen = self._ports.settings().sets.get(entry.accepted.facts.configuration_set or "")
         return None if chosen is None or chosen.dkim is None else signers.get(chosen.dkim)
 
-    def _question(self, entry: SpoolEntry, plan: RewritePlan) -> Question:
+    def _question(self, entry: SpoolEntry, rewrite: RewriteOptions, plan: RewritePlan) -> Question:
         """Make the copy of the first recipient, as it is sent, and say what was promised of it. Runs in a thread."""
         copy = entry.accepted.copies[0]
-        if entry.rewrite is not None and (options := self._narrowed(entry.rewrite, entry, copy)) != entry.rewrite:
+        options = self._narrowed(rewrite, entry, copy)
+        if options != rewrite:
             plan = plans.make(plan.message, options)
-        return question_of(plan, self._mint(entry, copy))
+        return question_of(plan, self._mint(entry, copy, options))
 
     def _narrowed(self, options: RewriteOptions, entry: SpoolEntry, copy: CopyFacts) -> RewriteOptions:
         """Return the options of one copy: those of its message, without what was taken away.
@@ -254,13 +256,15 @@ class Pipeline:
             text_links=options.text_links and text,
         )
 
-    def _mint(self, entry: SpoolEntry, copy: CopyFacts) -> CopyMint:
+    def _mint(self, entry: SpoolEntry, copy: CopyFacts, options: RewriteOptions) -> CopyMint:
         return CopyMint(
             keys=self._ports.keys(),
             key_id=entry.key_id,
             base_url=entry.base_url,
             copy=copy.copy,
             day=day_of(entry.accepted.facts.accepted_at),
+            configuration_set=options.configuration_set,
+            from_domain=options.from_domain,
         )
 
     async def _prepare(self, submission: Submission, settings: Settings, message_id: MessageId) -> Prepared | Reply:

@@ -52,9 +52,9 @@ from tracker.runtime import slots
 from tracker.runtime.budget import ByteBudget
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Handler
+from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
 from tracker.runtime.seat import Seat
-from tracker.runtime.secrets import Secrets
 from tracker.runtime.slots import Slot
 
 DRAIN_S: Final = 8.0  # container engines kill after 10 s
@@ -78,7 +78,7 @@ class Relay:
     """Listener, pipeline, spool, runner and sampler of a process, and the upstreams that they send through."""
 
     def __init__(
-        self, config: Config, settings: Settings, keys: Secrets, *, own_slot: Slot, journal: EventSink, seat: Seat
+        self, config: Config, settings: Settings, keys: KeysFile, *, own_slot: Slot, journal: EventSink, seat: Seat
     ) -> None:
         """Open the spool; alone, adopt what others left. ConfigError: a spool file or a certificate cannot be used.
 
@@ -90,7 +90,7 @@ class Relay:
         self._is_draining = False
         self._journal = journal
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
-        self._sign = Sign(keys.sign_key)
+        self._sign = Sign(keys.secrets.sign_key)
         in_flight_bytes = config.relay.memory_in_flight // share.count
         self._loads = ByteBudget(in_flight_bytes // 2)
         adopted = slots.adopt(_SPOOL, config.spool.directory, QUEUE) if seat.is_alone else []

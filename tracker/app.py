@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -23,6 +23,7 @@ from aiohttp import web
 from tracker.console import app as console
 from tracker.console.overview import ProcessView, look
 from tracker.contract.settings import Settings
+from tracker.contract.token import TokenPayload
 from tracker.core.hit import HitSettings
 from tracker.core.rules import Rules
 from tracker.core.visitor import IPNetwork, RecordAddress
@@ -30,9 +31,11 @@ from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
 from tracker.publish.worker import Publisher
 from tracker.runtime import slots
-from tracker.runtime.secrets import Secrets
+from tracker.runtime.keysfile import KeysFile
+from tracker.store import blocks
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
+from tracker.store.watched import Watched
 from tracker.web.app import TrackingHost
 
 INGESTER_LOCK: Final = "ingester.lock"
@@ -59,11 +62,15 @@ class TrackerOptions:
 class Tracker:
     """The tracker of one process: `open`, then any of the `serve_…` in a task group, `drain`, `close`."""
 
-    def __init__(self, options: TrackerOptions, settings: Settings, secrets: Secrets) -> None:
-        """Wire it; nothing is opened yet."""
+    def __init__(self, options: TrackerOptions, settings: Settings, keys: KeysFile) -> None:
+        """Wire it; nothing is opened yet. What the storage has of settings is read, where it can be."""
         self._options = options
         self._settings = settings
-        self._secrets = secrets
+        self._keys = keys
+        self._blocks = blocks.watched(options.storage)
+        self._watched: tuple[Watched[Any], ...] = (self._blocks,)
+        for watched in self._watched:
+            watched.look()
         self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
         self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)
@@ -81,22 +88,38 @@ class Tracker:
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
             record=self.journal.emit_within,
-            verification_key=secrets.verification_key,
+            verification_key=keys.secrets.verification_key,
             clock=now,
         )
 
     def _make_hit_settings(self, options: TrackerOptions) -> HitSettings:
         return HitSettings(
-            keys=self._secrets.tokens,
+            keys=self._keys.tokens,
             rules=self._rules,
             collect_for=self._settings.collect_for,
             record_address=options.record_address,
             trusted_proxies=options.trusted_proxies,
+            blocked=self._why_blocked,
         )
+
+    def _why_blocked(self, payload: TokenPayload) -> str | None:
+        stored = self._blocks.found
+        return None if stored is None else stored.reason(payload)
+
+    def look(self) -> bool:
+        """Take up what commands have stored; True: something of it is other than before. Blocks."""
+        changed = [watched.subject for watched in self._watched if watched.look()]
+        if changed:
+            _log.info("stored_settings_changed", subjects=changed)
+        return bool(changed)
+
+    def use_keys(self) -> None:
+        """Go by the keys that the keys file has now."""
+        self._hit_settings = self._make_hit_settings(self._options)
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
         """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
-        self._settings = settings
+        self._options, self._settings = options, settings
         self._hit_settings = self._make_hit_settings(options)
         self.publisher.renew(self._settings)
 

@@ -1,24 +1,22 @@
 """`mailwake credentials`: the SMTP logins, those of the file shown, those of the storage made, changed and removed."""
 
-import asyncio
 import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from relay.cli.options import EXIT_NO, EXIT_UNUSABLE, config_option, json_option, load
+from relay.cli import storage
+from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
     from tracker.contract.credentials import Credential
 
-_PATIENCE_S: Final = 5.0  # with a storage that is busy; a transaction of the ingester takes less than one
 _MAX_PASSWORD_BYTES: Final = 1024
 
 domain_option = click.option(
@@ -65,7 +63,7 @@ def show(*, config_path: Path | None, as_json: bool, name: str) -> None:
     config = load(config_path)
     one = _all(config).get(name)
     if one is None:
-        _end(f"there is no login {name!r}")
+        end(f"there is no login {name!r}")
     row = _row(config, one)
     if as_json:
         click.echo(json.dumps(row, indent=2))
@@ -94,9 +92,9 @@ def add(
     config = load(config_path)
     _check_free(config, name)
     if not only_print and name in _stored(config):
-        _end(f"there is a login {name!r} already; change it with `mailwake credentials update`")
+        end(f"there is a login {name!r} already; change it with `mailwake credentials update`")
     if not domains:
-        _end("say with --domain what it may send from", EXIT_UNUSABLE)
+        end("say with --domain what it may send from", EXIT_UNUSABLE)
     one = _make(config, name, None, domains, sets or ("*",))  # what is wrong is said before a password is asked for
     one = replace(one, password_hash=_new_hash(generate=generate))
     if not only_print:
@@ -129,9 +127,9 @@ def update(
     _check_free(config, name)
     old = _stored(config).get(name)
     if old is None:
-        _end(f"there is no login {name!r}")
+        end(f"there is no login {name!r}")
     if not (domains or sets or password or generate):
-        _end("say what to change: --domain, --set, --password or --generate", EXIT_UNUSABLE)
+        end("say what to change: --domain, --set, --password or --generate", EXIT_UNUSABLE)
     kept = old.permission
     one = _make(config, name, old.password_hash, domains or kept.sender_domains, sets or kept.configuration_sets)
     if password or generate:
@@ -149,8 +147,8 @@ def remove(*, config_path: Path | None, name: str) -> None:
 
     config = load(config_path)
     _check_free(config, name)
-    if name not in _stored(config) or not _change(config, lambda connection: store.remove(connection, name)):
-        _end(f"there is no login {name!r}")
+    if name not in _stored(config) or not storage.change(config, lambda connection: store.remove(connection, name)):
+        end(f"there is no login {name!r}")
     click.echo(f"The login {name} is removed.")
 
 
@@ -163,13 +161,8 @@ def _all(config: "Config") -> "dict[str, Credential]":
 def _stored(config: "Config") -> "dict[str, Credential]":
     from tracker.store.credentials import watched
 
-    stored = watched(config.storage.path)
-    ends_at = time.monotonic() + _PATIENCE_S
-    while not stored.look() and stored.found is None:
-        if time.monotonic() > ends_at:
-            _end(f"the storage {config.storage.path} cannot be read now")
-        time.sleep(0.1)
-    return dict(stored.found or {})
+    stored: Mapping[str, Credential] = storage.read(watched(config.storage.path))
+    return dict(stored)
 
 
 def _row(config: "Config", one: "Credential") -> dict[str, Any]:
@@ -183,7 +176,7 @@ def _row(config: "Config", one: "Credential") -> dict[str, Any]:
 
 def _check_free(config: "Config", name: str) -> None:
     if name in config.credentials:
-        _end(f"credential.{name} is set in {config.source.path.name}: change it there, and run `mailwake reload`")
+        end(f"credential.{name} is set in {config.source.path.name}: change it there, and run `mailwake reload`")
 
 
 def _make(
@@ -199,13 +192,13 @@ def _make(
     from tracker.runtime.units import UnfitError
 
     if not re.fullmatch(NAME_PATTERN, name):
-        _end(f"{name!r} is no name: use 1 to 64 letters, digits, _ and -", EXIT_UNUSABLE)
+        end(f"{name!r} is no name: use 1 to 64 letters, digits, _ and -", EXIT_UNUSABLE)
     try:
         section = read_section(password_hash or passwords.no_password_fits(), domains, sets)
     except UnfitError as error:
-        _end(str(error), EXIT_UNUSABLE)
+        end(str(error), EXIT_UNUSABLE)
     for missing in set(section.configuration_sets) - {EVERY_SET, *config.sets}:
-        _end(f"there is no configuration set {missing!r}", EXIT_UNUSABLE)
+        end(f"there is no configuration set {missing!r}", EXIT_UNUSABLE)
     permission = Permission(sender_domains=section.sender_domains, configuration_sets=section.configuration_sets)
     return Credential(name=name, password_hash=section.password_hash.get_secret_value(), permission=permission)
 
@@ -223,41 +216,11 @@ def _new_hash(*, generate: bool) -> str:
     else:  # as octets: what clients send is compared octet by octet, whatever the locale makes of them
         password = sys.stdin.buffer.readline(_MAX_PASSWORD_BYTES + 2).rstrip(b"\r\n")
     if not password or b"\0" in password or len(password) > _MAX_PASSWORD_BYTES:
-        _end(f"a password has 1 to {_MAX_PASSWORD_BYTES} octets, none of them NUL", EXIT_UNUSABLE)
+        end(f"a password has 1 to {_MAX_PASSWORD_BYTES} octets, none of them NUL", EXIT_UNUSABLE)
     return passwords.hash_password(password)
 
 
 def _write(config: "Config", one: "Credential") -> None:
     from tracker.store import credentials as store
 
-    _change(config, lambda connection: store.put(connection, one, datetime.now(UTC)))
-
-
-def _change(config: "Config", work: Callable[[Any], bool | None]) -> bool | None:
-    """Do it in one transaction of the storage; exit code 1: it stays locked, or cannot be used."""
-    from relay.app import load_secrets
-    from tracker.store.database import StorageUnavailableError, Store
-
-    # The first start makes the keys while there is no storage: where this makes the storage, it is the first start.
-    load_secrets(config, may_create=True)
-
-    async def run() -> bool | None:
-        store = Store(config.storage.path)
-        ends_at = time.monotonic() + _PATIENCE_S
-        try:
-            while True:
-                try:
-                    return await store.write(work)
-                except StorageUnavailableError as error:
-                    if time.monotonic() > ends_at:
-                        _end(str(error))
-                await asyncio.sleep(0.1)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
-def _end(why: str, code: int = EXIT_NO) -> NoReturn:
-    click.echo(f"mailwake: {why}", err=True)
-    raise SystemExit(code)
+    storage.change(config, lambda connection: store.put(connection, one, datetime.now(UTC)))

@@ -44,7 +44,7 @@ def _explain(config: "Config", file: Path, set_name: str | None) -> "Explanation
 
     settings = settings_in_force(config)
     sample = prepare_file(config, file, recipient=None, set_name=set_name)
-    question = explanation.question_about(sample, sample_mint(config, settings, sample.message_id))
+    question = explanation.question_about(sample, sample_mint(config, settings, sample))
     witness = None if question is None else _ask(question)
     return explanation.explained(sample, settings, question, witness)
 

@@ -1,6 +1,5 @@
 """`mailwake rewrite`, `decode` and `send`: one message, by hand."""
 
-import os
 import smtplib
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from relay.cli.options import EXIT_NO, config_option, load
-from relay.cli.sample import AddressType, prepare_file, settings_in_force
+from relay.cli.sample import AddressType, prepare_file, sample_mint, settings_in_force
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -26,30 +25,17 @@ _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=
 @click.option("--set", "set_name", metavar="NAME", help="The configuration set, whatever the message says.")
 def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name: str | None) -> None:
     """Print FILE as a recipient would get it. Nothing is sent; its links redirect, and are never recorded."""
-    from datetime import UTC, datetime
-
-    from relay.core.copies import CopyMint, copy_of
-    from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
-    from tracker.contract.token import day_of
+    from relay.core.copies import copy_of
     from tracker.runtime import secrets
 
     config = load(config_path)
-    keys = secrets.load(config.keys.file).tokens
+    secrets.load(config.keys.file)  # under another key its links would lead nowhere
     sample = prepare_file(config, file, recipient=recipient, set_name=set_name)
     prepared = sample.prepared
     if prepared.plan is None:
         sys.stdout.buffer.write(prepared.message)
         return
-    now = datetime.now(UTC)
-    mint = CopyMint(
-        keys=keys,
-        key_id=keys.minting(now),
-        base_url=settings_in_force(config).base_url,
-        copy=CopyId(sample.message_id, os.urandom(COPY_SUFFIX_BYTES)),
-        day=day_of(now),
-        sample=True,
-    )
-    for piece in copy_of(prepared.plan, mint):
+    for piece in copy_of(prepared.plan, sample_mint(config, settings_in_force(config), sample)):
         sys.stdout.buffer.write(piece)
 
 
@@ -79,6 +65,10 @@ def decode(config_path: Path | None, url: str) -> None:
         "copy": str(payload.copy),
         "accepted": f"{payload.day.isoformat()} (UTC day)",
     }
+    if payload.configuration_set:
+        lines["set"] = payload.configuration_set
+    if payload.from_domain:
+        lines["sender"] = payload.from_domain
     if payload.link is not None:
         lines |= {
             "link": f"{payload.link.index} ({payload.link.part.name.lower()} part)",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from relay.cli.blocks import blocks
 from relay.cli.check import check
 from relay.cli.config import config
 from relay.cli.credentials import credentials
@@ -14,6 +15,7 @@ from relay.cli.demo import demo
 from relay.cli.events import events, stats
 from relay.cli.explain import explain
 from relay.cli.init import init
+from relay.cli.keys import keys
 from relay.cli.mail import decode, rewrite, send
 from relay.cli.options import EXIT_UNUSABLE
 from relay.cli.queue import queue
@@ -45,6 +47,7 @@ def main() -> None:
 
 _COMMANDS = (
     serve, demo, init, check, reload, config, rewrite, explain, decode, send, events, stats, queue, credentials,
+    keys, blocks,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 import click
 
@@ -37,6 +37,12 @@ def load(config_path: Path | None) -> "Config":
     from relay import appconfig
 
     return appconfig.load(config_path, os.environ)
+
+
+def end(why: str, code: int = EXIT_NO) -> NoReturn:
+    """Say why nothing came of a command, and end it."""
+    click.echo(f"mailwake: {why}", err=True)
+    raise SystemExit(code)
 
 
 def printable(text: str) -> str:

@@ -94,7 +94,7 @@ def prepare_file(config: "Config", path: Path, *, recipient: "Address | None", s
     return Sample(message_id=message, prepared=prepared, size_bytes=size_bytes, forced_bytes=len(forced))
 
 
-def sample_mint(config: "Config", settings: "Settings", message: "MessageId") -> "CopyMint":
+def sample_mint(config: "Config", settings: "Settings", sample: Sample) -> "CopyMint":
     """Make sample links: they redirect, and are never recorded. Without a keys file, under a key of the moment."""
     from relay.core.copies import CopyMint
     from tracker.contract.ids import COPY_SUFFIX_BYTES, CopyId
@@ -102,6 +102,7 @@ def sample_mint(config: "Config", settings: "Settings", message: "MessageId") ->
     from tracker.runtime import secrets
 
     now = datetime.now(UTC)
+    options = sample.prepared.options
     if config.keys.file.exists():
         keys = secrets.load(config.keys.file).tokens
     else:
@@ -110,7 +111,9 @@ def sample_mint(config: "Config", settings: "Settings", message: "MessageId") ->
         keys=keys,
         key_id=keys.minting(now),
         base_url=settings.base_url,
-        copy=CopyId(message, os.urandom(COPY_SUFFIX_BYTES)),
+        copy=CopyId(sample.message_id, os.urandom(COPY_SUFFIX_BYTES)),
         day=day_of(now),
+        configuration_set=options.configuration_set if options is not None else "",
+        from_domain=options.from_domain if options is not None else "",
         sample=True,
     )

@@ -23,13 +23,19 @@ _PART = {"html": BodyPart.HTML, "text": BodyPart.TEXT}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyMint:
-    """Makes the URLs of one copy (a `relay.core.render.Mint`). `sample`: they redirect, and are never recorded."""
+    """Makes the URLs of one copy (a `relay.core.render.Mint`). `sample`: they redirect, and are never recorded.
+
+    `configuration_set` and `from_domain` are those of the options that the message was planned with: the room for its
+    URLs depends on them.
+    """
 
     keys: TokenKeys
     key_id: int
     base_url: str
     copy: CopyId
     day: date
+    configuration_set: str = ""
+    from_domain: str = ""
     sample: bool = False
 
     def link_url(self, link: Link) -> str:
@@ -37,6 +43,8 @@ class CopyMint:
         payload = TokenPayload(
             copy=self.copy,
             day=self.day,
+            configuration_set=self.configuration_set,
+            from_domain=self.from_domain,
             link=LinkPayload(index=link.index, part=_PART[link.part], url=link.url),
             sample=self.sample,
             redact=link.redact,
@@ -45,7 +53,13 @@ class CopyMint:
 
     def pixel_url(self) -> str:
         """Return the URL of this copy's pixel."""
-        payload = TokenPayload(copy=self.copy, day=self.day, sample=self.sample)
+        payload = TokenPayload(
+            copy=self.copy,
+            day=self.day,
+            configuration_set=self.configuration_set,
+            from_domain=self.from_domain,
+            sample=self.sample,
+        )
         return urls.make(self.base_url, Purpose.OPEN, self.keys.seal(payload, self.key_id))
 
 

@@ -9,7 +9,7 @@ Theory:
     are wrapped: HTML first, in the order of the message, then text, as SES does; with the cap, the text goes first.
     A button drawn for Outlook (VML) and the anchor that other programs show in its place are one link.
 
-Limits: MAX_TEXT_BYTES; `html.MAX_STEPS`; `text.MAX_ADDRESSES`; `tracker.contract.token.MAX_URL_BYTES` of a URL.
+Limits: MAX_TEXT_BYTES; `html.MAX_STEPS`; `text.MAX_ADDRESSES`; `tracker.contract.token.room_for_url` bytes of a URL.
 """
 
 import re
@@ -26,7 +26,7 @@ from relay.core.linkrules import LinkRules, LinkVerdict
 from relay.core.mime import Part
 from relay.core.reasons import SkipReason
 from relay.core.splices import Slot, SlotKind, Span, Splice
-from tracker.contract.token import MAX_LINK_INDEX, MAX_URL_BYTES
+from tracker.contract.token import MAX_LINK_INDEX, room_for_url
 
 MAX_TEXT_BYTES: Final = 2 * bodies.MAX_TEXT_BYTES
 """Decoded text of all parts of a message that are edited: an HTML part and its text, each as large as one may be."""
@@ -44,7 +44,8 @@ class RewriteOptions:
     """What is done to a message; stored with it, so that a copy sent days later is the copy that was planned.
 
     `leave` is set where nothing of the message may be touched, whatever the rest says. `resign`: signatures that
-    rewriting breaks are taken off, for a new one is put on; else a signed message is left.
+    rewriting breaks are taken off, for a new one is put on; else a signed message is left. `configuration_set` and
+    `from_domain` are the labels of its tokens; empty in options that were stored before there were labels.
     """
 
     open_tracking: bool
@@ -54,6 +55,8 @@ class RewriteOptions:
     rules: LinkRules
     leave: SkipReason | None = None
     resign: bool = False
+    configuration_set: str = ""
+    from_domain: str = ""
 
 
 class Link(Struct, frozen=True, kw_only=True):
@@ -271,11 +274,15 @@ class _Planner:
         verdict = linkrules.judge(candidate.url, self.rules, text=candidate.text, opt_out=candidate.left)
         if not verdict.wrap:
             return verdict
-        if not _is_sealable(candidate.url):
+        if not self._is_sealable(candidate.url):
             return LinkVerdict(wrap=False, reason=SkipReason.TOO_LONG)
         if len(self.links) >= min(self.options.max_links, MAX_LINK_INDEX + 1):
             return LinkVerdict(wrap=False, reason=SkipReason.MAX_LINKS)
         return verdict
+
+    def _is_sealable(self, url: str) -> bool:
+        room = room_for_url(self.options.configuration_set, self.options.from_domain)
+        return len(url) <= room // 4 or len(url.encode("utf-8", "surrogatepass")) <= room
 
     def _place_pixel(self, scans: Sequence[tuple[OpenBody, html.HtmlScan]], scope: frozenset[str]) -> None:
         """Put the pixel at the first placeholder, else at its place in the last HTML of the scope; drop the others."""
@@ -293,10 +300,6 @@ class _Planner:
                 at -= 2  # a message ends with a line end
             body.splices.append(Splice(at, at, (_pixel(scan),)))
             self.has_pixel = True
-
-
-def _is_sealable(url: str) -> bool:
-    return len(url) <= MAX_URL_BYTES // 4 or len(url.encode("utf-8", "surrogatepass")) <= MAX_URL_BYTES
 
 
 def _pixel(scan: html.HtmlScan) -> Slot:

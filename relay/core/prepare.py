@@ -103,7 +103,7 @@ def _options(decision: Track | Untouched, settings: Settings, original: HeaderBl
     match decision:
         case Untouched():
             return None
-        case Track(configuration_set=chosen, wishes=wishes, reason=reason):
+        case Track(configuration_set=chosen, from_domain=from_domain, wishes=wishes, reason=reason):
             return RewriteOptions(
                 open_tracking=wishes.opens,
                 html_links=wishes.html_clicks,
@@ -118,6 +118,8 @@ def _options(decision: Track | Untouched, settings: Settings, original: HeaderBl
                 # Whatever stands beyond what was read of the header may have asked for no tracking.
                 leave=SkipReason.HEADER_TOO_LARGE if reason is None and original.is_cut else reason,
                 resign=_may_resign(chosen, settings, original),
+                configuration_set=chosen.name,
+                from_domain=from_domain,
             )
         case _ as never:
             assert_never(never)

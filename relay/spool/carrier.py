@@ -14,6 +14,7 @@ from relay.core.attempt import OFF_LOOP_BYTES, Attempt, CopyForm, Deferred, Phas
 from relay.spool.entry import SpoolEntry
 from relay.spool.files import Spooled
 from relay.spool.lane import Job, Lane
+from tracker.contract.errors import KeysError
 
 _LOG: Final = structlog.get_logger()
 
@@ -46,6 +47,9 @@ class Carrier:
                 dsn=entry.dsn.only(job.indexes),
                 remake=partial(self._remake, lane.name, spooled, job.indexes[0]),
             )
+        except KeysError as error:  # the keys file is older than the message; it waits until a newer one is put back
+            _LOG.error("key_missing", message_ref=str(entry.id), error=str(error))
+            return [Deferred(reply=None, phase=Phase.DATA, of_upstream=False, ours=True, detail=str(error))] * count
         except Exception:  # noqa: BLE001 - a worker's iteration
             _LOG.exception("copy_not_made", message_ref=str(entry.id))
             trouble = "the copy could not be made"

@@ -102,6 +102,7 @@ def test_decode_says_what_a_link_stands_for(server: Server) -> None:
     assert "click" in done.output
     assert message in done.output
     assert "https://example.com/welcome?from=mailwake" in done.output
+    assert "set       default\nsender    shop.example\n" in done.output
     assert server.run("decode", "https://trace.shop.example/l/AAAA").exit_code == 1
     assert server.run("decode", "https://trace.shop.example/").exit_code == 1
 

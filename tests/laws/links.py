@@ -7,7 +7,7 @@ from relay.core.linkrules import LinkRules
 from tracker.contract import urls
 from tracker.contract.token import Purpose
 from tracker.core.hit import path_of
-from tracker.core.location import location
+from tracker.core.location import host_of, location
 
 RULES = LinkRules(
     own_hosts=frozenset({"trace.shop.example", "127.0.0.1:8080"}),
@@ -44,6 +44,18 @@ def a_location_is_its_own_location(url: str) -> None:
     """Nothing is encoded twice."""
     if not _has_surrogate(url) and (once := location(url)) is not None:
         assert location(once) == once
+
+
+def a_host_has_one_spelling(url: str) -> None:
+    """What a block is compared with: the host of any URL is its own host, and of any URL that leads there."""
+    if _has_surrogate(url):
+        return
+    host = host_of(url)
+    assert host.isascii()
+    assert host == host.lower()
+    if host:
+        assert host_of(f"http://{host}/") == host
+        assert host_of(f"HTTPS:\\\\x:y@{host.upper()}:8443\\?@other.example") == host
 
 
 def a_path_is_split_or_none_of_ours(target: str) -> None:

@@ -124,3 +124,9 @@ def test_a_location_is_always_a_header_value_of_http(url: str) -> None:
 def test_a_location_is_its_own_location_in_the_end(url: str) -> None:
     """Nothing is encoded twice."""
     laws.a_location_is_its_own_location(url)
+
+
+@given(_HOSTILE.map("https://".__add__) | st.from_regex(r"http://[0-9a-fxA-FX.%]{1,20}", fullmatch=True))
+def test_a_host_has_one_spelling(url: str) -> None:
+    """Else a block would be of one spelling, and the link of another."""
+    laws.a_host_has_one_spelling(url)

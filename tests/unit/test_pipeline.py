@@ -2,7 +2,11 @@
 
 import asyncio
 import itertools
+import json
+import quopri
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -16,7 +20,7 @@ from tests.unit.submissions import HTML, NOW, settings, submission
 from tracker.contract import urls
 from tracker.contract.ids import MessageId
 from tracker.contract.settings import ConfigurationSet, Settings
-from tracker.contract.token import Purpose, TokenKey, TokenKeys
+from tracker.contract.token import Purpose, TokenKey, TokenKeys, room_for_url
 
 _KEYS = TokenKeys([TokenKey(key_id=1, secret=bytes(32), mint_from=NOW)])
 
@@ -40,13 +44,14 @@ class _Relay:
         self.disk = asyncio.Event()
         self.disk.set()
         self.settings = where or settings()
+        self.keys, self.now = _KEYS, NOW
         ports = Ports(
             settings=lambda: self.settings,
-            keys=lambda: _KEYS,
+            keys=lambda: self.keys,
             put=self._put,
             take_out=self._take_out,
             queue=self.queued.append,
-            clock=lambda: NOW,
+            clock=lambda: self.now,
             entropy=lambda size: next(counter).to_bytes(size, "big"),
             verdict=verdict,
             accept_deadline_s=deadline_s,
@@ -101,6 +106,42 @@ async def test_every_recipient_gets_a_copy_with_tokens_of_their_own() -> None:
         ]
         assert [payload.redact for payload in read] == [False, True]
         assert {payload.day for payload in read} == {NOW.date()}
+        labelled = [*read, _KEYS.read(pixel, Purpose.OPEN)]
+        assert {(payload.configuration_set, payload.from_domain) for payload in labelled} == {
+            ("default", "shop.example")
+        }
+
+
+async def test_mail_of_a_release_without_labels_keeps_its_tokens() -> None:
+    """A retry of a copy is the same mail, whatever was installed meanwhile; a URL that just fitted still does."""
+    relay = _Relay()
+    longest = "https://shop.example/" + "a" * (room_for_url("", "") - 21)
+    await relay.accept(HTML.replace(b"https://shop.example/lamp", longest.encode()), "ana@client.example")
+    ((entry, message),) = relay.kept
+    assert entry.rewrite is not None
+    envelope = json.loads(encode(entry))
+    for name in ("configuration_set", "from_domain"):
+        del envelope["rewrite"][name]
+    relay.kept = [(decode(json.dumps(envelope).encode()), message)]
+    (copy,) = relay.copies()
+
+    read = [_KEYS.read(token, Purpose.CLICK) for token in _tokens(quopri.decodestring(copy), Purpose.CLICK)]
+    assert [payload.link.url for payload in read if payload.link][:1] == [longest]
+    assert {(payload.configuration_set, payload.from_domain) for payload in read} == {("", "")}
+
+
+async def test_a_retry_uses_the_key_of_the_acceptance() -> None:
+    """A rotation between two attempts changes nothing of a copy; mail that is accepted later has the new key."""
+    relay = _Relay()
+    await relay.accept(HTML, "ana@client.example")
+    before = relay.copies()
+    another = TokenKey(key_id=2, secret=b"2" * 32, mint_from=NOW + timedelta(minutes=10))
+    relay.keys = TokenKeys([*_KEYS.keys, another])
+    relay.now = NOW + timedelta(minutes=11)
+
+    assert relay.copies() == before
+    await relay.pipeline.accept(replace(submission(HTML), received_at=relay.now))
+    assert [entry.key_id for entry, _ in relay.kept] == [1, 2]
 
 
 @pytest.mark.parametrize("subject, needed", [("Hi", False), ("Grüße", True)])

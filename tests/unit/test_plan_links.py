@@ -1,14 +1,16 @@
 """Which links are wrapped, under which number, and what is said of those that are not."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 
 from relay.core import plan
+from relay.core.copies import CopyMint
 from relay.core.linkrules import LinkRules
 from tests.unit import tokens
 from tests.unit.rewriting import HOST, NOTHING, FixedMint, copy_of, html_mail, joined, mail, options, text_mail
-from tracker.contract.token import MAX_TOKEN_CHARACTERS, MAX_URL_BYTES, Purpose
+from tracker.contract.token import MAX_TOKEN_CHARACTERS, MAX_URL_BYTES, Purpose, room_for_url
 
 
 def test_a_button_for_outlook_is_the_same_link_as_its_anchor() -> None:
@@ -93,6 +95,27 @@ def test_a_url_too_long_for_a_token_is_left() -> None:
     made = plan.make(html_mail(f'<a href="{fits}">1</a><a href="{fits}b">2</a>'), options())
     assert [link.url for link in made.links] == [fits]
     assert [skip.reason.value for skip in made.skips] == ["too_long"]
+
+
+@pytest.mark.parametrize(("name", "domain"), [("default", "shop.example"), ("s" * 64, "d" * 253), ("", "a.example")])
+def test_labels_leave_less_room_for_a_url(name: str, domain: str) -> None:
+    """What the plan wraps can be sealed, to the byte: by the same copy's mint."""
+    fits = "https://shop.example/" + "a" * (room_for_url(name, domain) - 21)
+    chosen = replace(options(), configuration_set=name, from_domain=domain)
+    made = plan.make(html_mail(f'<a href="{fits}">1</a><a href="{fits}b">2</a>'), chosen)
+    mint = CopyMint(
+        keys=tokens.KEYS,
+        key_id=1,
+        base_url="",
+        copy=tokens.COPY,
+        day=tokens.DAY,
+        configuration_set=name,
+        from_domain=domain,
+    )
+
+    assert [link.url for link in made.links] == [fits]
+    assert [skip.reason.value for skip in made.skips] == ["too_long"]
+    assert len(mint.link_url(made.links[0])) == len("/l/") + MAX_TOKEN_CHARACTERS
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 """Tokens: what we sealed is read, and nothing else is."""
 
+import base64
 import string
+import struct
 from datetime import date, timedelta
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +24,7 @@ from tracker.contract.token import (
     TokenKeys,
     TokenPayload,
     day_of,
+    room_for_url,
 )
 
 _CHARACTERS = string.ascii_letters + string.digits + "-_"
@@ -43,8 +49,6 @@ def test_the_same_payload_has_one_token(payload: TokenPayload) -> None:
 @given(payloads, st.data())
 def test_a_flipped_bit_makes_a_bad_token(payload: TokenPayload, data: st.DataObject) -> None:
     """128 bits of authentication cover every field, the clear header included."""
-    import base64
-
     token = KEYS.seal(payload, 1)
     raw = bytearray(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     bit = data.draw(st.integers(0, len(raw) * 8 - 1))
@@ -128,9 +132,59 @@ def test_the_longest_url_has_a_token_of_at_most_4096_characters() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "domain"), [("", "shop.example"), ("news", ""), ("n" * 64, "d" * 253), ("n" * 255, "d" * 255)]
+)
+def test_labels_take_their_bytes_from_the_room_of_the_url(name: str, domain: str) -> None:
+    """A labelled token has 4,096 characters at most, too, and `room_for_url` says exactly how long its URL may be."""
+    longest = "https://a.example/" + "x" * (room_for_url(name, domain) - 18)
+
+    token = KEYS.seal(link(longest, configuration_set=name, from_domain=domain), 1)
+    assert len(token) == MAX_TOKEN_CHARACTERS
+    assert KEYS.read(token, Purpose.CLICK).link == LinkPayload(index=2, part=BodyPart.HTML, url=longest)
+    with pytest.raises(TokenError):
+        KEYS.seal(link(longest + "x", configuration_set=name, from_domain=domain), 1)
+
+
+def test_a_token_without_labels_is_as_it_ever_was() -> None:
+    """What has no labels has no bytes for them, so that its token is the one that earlier releases sealed."""
+    assert room_for_url("", "") == MAX_URL_BYTES
+    assert len(KEYS.seal(pixel(), 1)) == 63
+    assert len(KEYS.seal(pixel(configuration_set="s"), 1)) == 67
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        b"\x04" + bytes(24),  # labelled, and nothing follows
+        b"\x04" + bytes(24) + b"\x01",
+        b"\x04" + bytes(24) + b"\x01a",
+        b"\x04" + bytes(24) + b"\x00\x05four",
+        b"\x04" + bytes(24) + b"\x00\x00",  # labelled by nothing has another spelling, without the flag
+        b"\x04" + bytes(24) + b"\x01a\x00x",
+        b"\x04" + bytes(24) + b"\x01\xe9\x00",
+        b"\x08" + bytes(24),
+        bytes(25) + b"x",
+    ],
+)
+def test_an_authentic_payload_of_another_layout_is_bad(plain: bytes) -> None:
+    """Sealed by our key, but not by this version: never read as something else."""
+    derived = HKDF(algorithm=SHA256(), length=64, salt=None, info=b"mailwake token v1").derive(key().secret)
+    header = struct.pack(">BHBH", 1, 1, Purpose.OPEN, 16 + len(plain))
+    raw = header + AESSIV(derived).encrypt(plain, [header])
+
+    with pytest.raises(TokenError):
+        KEYS.read(base64.urlsafe_b64encode(raw).decode().rstrip("="), Purpose.OPEN)
+
+
+@pytest.mark.parametrize(
     "payload",
     [
         link(""),
+        link("", from_domain="shop.example"),
+        link(configuration_set="é"),
+        link(from_domain="bücher.example"),
+        pixel(configuration_set="n" * 256),
+        pixel(from_domain="d" * 256),
         link("https://a.example/\ud800"),
         pixel(day=date(1969, 12, 31)),
         pixel(day=date(2149, 6, 7)),

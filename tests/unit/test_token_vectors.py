@@ -33,12 +33,14 @@ def _payload(vector: dict[str, Any]) -> TokenPayload:
         day=date.fromisoformat(vector["day"]),
         sample=vector["sample"],
         redact=vector["redact"],
+        configuration_set=vector.get("configuration_set", ""),
+        from_domain=vector.get("from_domain", ""),
         link=link and LinkPayload(index=link["index"], part=BodyPart[link["part"].upper()], url=link["url"]),
     )
 
 
 def test_there_is_a_vector_of_each_kind() -> None:
-    """Pixel and link, HTML and text, each flag, two keys, the ends of the ranges."""
+    """Pixel and link, HTML and text, each flag, three keys, the ends of the ranges."""
     assert {vector["link"] is None for vector in _VECTORS} == {True, False}
     assert {vector["link"]["part"] for vector in _VECTORS if vector["link"]} == {"html", "text"}
     assert {(vector["sample"], vector["redact"]) for vector in _VECTORS} >= {
@@ -46,7 +48,13 @@ def test_there_is_a_vector_of_each_kind() -> None:
         (False, True),
         (False, False),
     }
-    assert len({vector["key_id"] for vector in _VECTORS}) == 2
+    assert {("configuration_set" in vector, vector["link"] is None) for vector in _VECTORS} == {
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+    }
+    assert len({vector["key_id"] for vector in _VECTORS}) == 3
 
 
 @pytest.mark.parametrize("vector", _VECTORS)
@@ -71,16 +79,20 @@ def test_a_vector_is_opened_by_the_text_alone(vector: dict[str, Any]) -> None:
     plain = AESSIV(key).decrypt(raw[6:], [raw[:6]])
 
     assert (version, key_id, chr(purpose), length) == (1, vector["key_id"], letter, len(raw) - 6)
-    assert plain[0] == vector["sample"] + 2 * vector["redact"]
+    assert plain[0] == vector["sample"] + 2 * vector["redact"] + 4 * ("configuration_set" in vector)
     assert _base32(plain[1:17]) + "-" + plain[17:23].hex() == vector["copy"]
     days = int.from_bytes(plain[23:25], "big")
     assert date(1970, 1, 1) + timedelta(days=days) == date.fromisoformat(vector["day"])
     link = vector["link"]
+    rest = plain[25:] if link is None else plain[28:]
+    for label in ("configuration_set", "from_domain") if "configuration_set" in vector else ():
+        assert rest[1 : 1 + rest[0]].decode("ascii") == vector[label]
+        rest = rest[1 + rest[0] :]
     if link is None:
-        assert len(plain) == 25
+        assert not rest
     else:
         assert (int.from_bytes(plain[25:27], "big"), ["html", "text"][plain[27]]) == (link["index"], link["part"])
-        assert plain[28:].decode() == link["url"]
+        assert rest.decode() == link["url"]
 
 
 def _base32(raw: bytes) -> str:

@@ -22,15 +22,30 @@ def key(key_id: int = 1, mint_from: datetime = NOW) -> TokenKey:
 KEYS: Final = TokenKeys([key()])
 
 
-def pixel(*, day: date = DAY, sample: bool = False) -> TokenPayload:
+def pixel(*, day: date = DAY, sample: bool = False, configuration_set: str = "", from_domain: str = "") -> TokenPayload:
     """Make the payload of a pixel."""
-    return TokenPayload(copy=COPY, day=day, sample=sample)
+    return TokenPayload(copy=COPY, day=day, configuration_set=configuration_set, from_domain=from_domain, sample=sample)
 
 
-def link(url: str = URL, *, day: date = DAY, sample: bool = False, redact: bool = False) -> TokenPayload:
+def link(
+    url: str = URL,
+    *,
+    day: date = DAY,
+    sample: bool = False,
+    redact: bool = False,
+    configuration_set: str = "",
+    from_domain: str = "",
+) -> TokenPayload:
     """Make the payload of the third link, in HTML."""
-    target = LinkPayload(index=2, part=BodyPart.HTML, url=url)
-    return TokenPayload(copy=COPY, day=day, link=target, sample=sample, redact=redact)
+    return TokenPayload(
+        copy=COPY,
+        day=day,
+        configuration_set=configuration_set,
+        from_domain=from_domain,
+        link=LinkPayload(index=2, part=BodyPart.HTML, url=url),
+        sample=sample,
+        redact=redact,
+    )
 
 
 copies: Final = st.builds(
@@ -43,10 +58,13 @@ links: Final = st.builds(
     part=st.sampled_from(BodyPart),
     url=st.text(st.characters(codec="utf-8"), min_size=1, max_size=300),
 )
+labels: Final = st.just("") | st.text(st.characters(codec="ascii"), max_size=255)
 payloads: Final = st.builds(
     TokenPayload,
     copy=copies,
     day=st.dates(date(1970, 1, 1), date(2149, 6, 6)),
+    configuration_set=labels,
+    from_domain=labels,
     link=st.none() | links,
     sample=st.booleans(),
     redact=st.booleans(),

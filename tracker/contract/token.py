@@ -22,14 +22,17 @@ Layout (integers are big-endian)
     The payload:
     ====== ====== ==========================================================================================
     0      1      flags: 0x01 sample (redirects, is never recorded); 0x02 redact (events hold no query of the URL);
-                  every other bit is zero, else the token is bad
+                  0x04 labelled; every other bit is zero, else the token is bad
     1      16     message id
     17     6      suffix of the copy id
     23     2      day of acceptance, in days since 1970-01-01 UTC (until 2149)
     25     2      link index, from 0                      (link only)
     27     1      part: 0 HTML, 1 text                    (link only)
-    28     ...    destination URL, UTF-8, 1 byte or more  (link only, to the end)
+    ...    1 + s  configuration set: s, then s bytes      (labelled only)
+    ...    1 + d  sender domain: d, then d bytes          (labelled only)
+    ...    ...    destination URL, UTF-8, 1 byte or more  (link only, to the end)
     ====== ====== ==========================================================================================
+    The labels are ASCII, the domain in A-labels; either may be empty, and where both are, the token is not labelled.
 
 Keys
     A key of the keys file is 32 bytes. The 64 bytes of AES-256-SIV are HKDF-SHA256 of it (RFC 5869, no salt, info
@@ -42,7 +45,8 @@ Properties
     because the copy's suffix is inside. SIV authenticates with 128 bits; nothing of the recipient can be read.
     Neither a pixel's token nor a link's can be used in the place of the other: the purpose is authenticated.
 
-Limits: a token has at most 4,096 characters; a URL of more than `MAX_URL_BYTES` bytes is not sealed.
+Limits: a token has at most 4,096 characters; a URL of more than `MAX_URL_BYTES` bytes, less those of the labels
+(`room_for_url`), is not sealed.
 """
 
 import struct
@@ -73,7 +77,10 @@ _LINK: Final = struct.Struct(">B16s6sHHB")
 _SIV_BYTES: Final = 16
 _FLAG_SAMPLE: Final = 0x01
 _FLAG_REDACT: Final = 0x02
-_KNOWN_FLAGS: Final = _FLAG_SAMPLE | _FLAG_REDACT
+_FLAG_LABELLED: Final = 0x04
+_KNOWN_FLAGS: Final = _FLAG_SAMPLE | _FLAG_REDACT | _FLAG_LABELLED
+_LEAST_LABELS_BYTES: Final = 2  # the two lengths
+_MAX_LABEL_BYTES: Final = 0xFF  # a set's name has 64 characters, a domain 253
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/  ")  # in a token, + and / are as foreign as a space
@@ -109,10 +116,16 @@ class LinkPayload(Struct, frozen=True, kw_only=True):
 
 
 class TokenPayload(Struct, frozen=True, kw_only=True):
-    """What a token says; `link` is None for a pixel."""
+    """What a token says; `link` is None for a pixel.
+
+    The labels, `configuration_set` and `from_domain` (the sender domain in A-labels), are empty where nothing is known,
+    as in tokens of mail that was accepted before there were any.
+    """
 
     copy: CopyId
     day: date
+    configuration_set: str = ""
+    from_domain: str = ""
     link: LinkPayload | None = None
     sample: bool = False
     redact: bool = False
@@ -167,8 +180,9 @@ class TokenKeys:
     def seal(self, payload: TokenPayload, key_id: int) -> str:
         """Seal a payload under a key; the same payload and key always give the same token.
 
-        TokenError: the URL is empty, longer than `MAX_URL_BYTES` or not encodable, or a number is out of range; all are
-        refused before a mail is planned, so this is a broken contract, not an outcome. KeysError: no such key.
+        TokenError: the URL is empty, longer than `room_for_url` or not encodable, a label cannot be one, or a number is
+        out of range; all are refused before a mail is planned, so this is a broken contract, not an outcome.
+        KeysError: no such key.
         """
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -200,6 +214,12 @@ class TokenKeys:
 def day_of(moment: datetime) -> date:
     """Return the UTC day of a moment, as tokens bear it."""
     return moment.astimezone(UTC).date()
+
+
+def room_for_url(configuration_set: str, from_domain: str) -> int:
+    """Return how many bytes the URL of a link with these labels may have, so that its token has 4,096 characters."""
+    labels = configuration_set + from_domain
+    return MAX_URL_BYTES - _LEAST_LABELS_BYTES - len(labels) if labels else MAX_URL_BYTES
 
 
 def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
@@ -237,21 +257,32 @@ def _decode(spelling: bytes) -> bytes:
 
 
 def _pack(payload: TokenPayload) -> bytes:
-    flags = (_FLAG_SAMPLE if payload.sample else 0) | (_FLAG_REDACT if payload.redact else 0)
+    labels = _pack_labels(payload)
+    flags = _FLAG_SAMPLE if payload.sample else 0
+    flags |= (_FLAG_REDACT if payload.redact else 0) | (_FLAG_LABELLED if labels else 0)
     day = payload.day.toordinal() - _EPOCH
     if not 0 <= day <= _MAX_DAY:
         raise TokenError("the day is outside 1970 to 2149")
     link = payload.link
     if link is None:
-        return _COMMON.pack(flags, payload.copy.message.raw, payload.copy.suffix, day)
+        return _COMMON.pack(flags, payload.copy.message.raw, payload.copy.suffix, day) + labels
     try:
         url = link.url.encode()
     except UnicodeEncodeError as error:
         raise TokenError("the URL is not Unicode text") from error
-    if not 0 < len(url) <= MAX_URL_BYTES or not 0 <= link.index <= MAX_LINK_INDEX:
+    if not 0 < len(url) <= MAX_URL_BYTES - len(labels) or not 0 <= link.index <= MAX_LINK_INDEX:
         raise TokenError("the URL or its index cannot be sealed")
     fixed = _LINK.pack(flags, payload.copy.message.raw, payload.copy.suffix, day, link.index, link.part)
-    return fixed + url
+    return fixed + labels + url
+
+
+def _pack_labels(payload: TokenPayload) -> bytes:
+    name, domain = payload.configuration_set, payload.from_domain
+    if not name and not domain:
+        return b""
+    if not name.isascii() or not domain.isascii() or max(len(name), len(domain)) > _MAX_LABEL_BYTES:
+        raise TokenError("the set or the sender domain cannot be sealed")
+    return b"%c%b%c%b" % (len(name), name.encode(), len(domain), domain.encode())
 
 
 def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
@@ -260,23 +291,37 @@ def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
         link: LinkPayload | None = None
         if purpose is Purpose.CLICK:
             flags, message, suffix, day, index, part = _LINK.unpack_from(plain)
-            url = plain[_LINK.size :].decode()
-            link = LinkPayload(index=index, part=BodyPart(part), url=url)
-            if not url:
-                raise TokenError("no URL")
+            name, domain, rest = _unpack_labels(flags, plain[_LINK.size :])
+            link = LinkPayload(index=index, part=BodyPart(part), url=rest.decode())
         else:
-            flags, message, suffix, day = _COMMON.unpack(plain)
-    except (struct.error, ValueError) as error:
+            flags, message, suffix, day = _COMMON.unpack_from(plain)
+            name, domain, rest = _unpack_labels(flags, plain[_COMMON.size :])
+        if bool(rest) is not (link is not None):
+            raise TokenError("a pixel with more than it bears, or a link without a URL")
+    except (struct.error, ValueError, IndexError) as error:
         raise TokenError("a payload of another layout") from error
     if flags & ~_KNOWN_FLAGS:
         raise TokenError("a flag of another version")
     return TokenPayload(
         copy=CopyId(MessageId(message), suffix),
         day=date.fromordinal(_EPOCH + day),
+        configuration_set=name,
+        from_domain=domain,
         link=link,
         sample=bool(flags & _FLAG_SAMPLE),
         redact=bool(flags & _FLAG_REDACT),
     )
+
+
+def _unpack_labels(flags: int, plain: bytes) -> tuple[str, str, bytes]:
+    """Return set, sender domain and what follows them."""
+    if not flags & _FLAG_LABELLED:
+        return "", "", plain
+    name_end = 1 + plain[0]
+    domain_end = name_end + 1 + plain[name_end]
+    if len(plain) < domain_end or domain_end == _LEAST_LABELS_BYTES:
+        raise TokenError("labels that are cut off, or none")
+    return plain[1:name_end].decode("ascii"), plain[name_end + 1 : domain_end].decode("ascii"), plain[domain_end:]
 
 
 def _derive(secret: bytes) -> bytes:

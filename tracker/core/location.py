@@ -14,6 +14,7 @@ Safety: whatever comes in, what comes out is printable ASCII without a space and
 in any case, so no response header can be split and no script URL can be reached.
 """
 
+import ipaddress
 import re
 from typing import Final
 
@@ -39,6 +40,11 @@ _PARTS: Final = re.compile(
 _AUTHORITY: Final = re.compile(
     r"(?:(?P<userinfo>.*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?P<port>:[0-9]{0,5})?", re.DOTALL
 )
+
+_HOST: Final = re.compile(r"https?://(?:[^/?#]*@)?(\[[^\]/?#]*\]|[^:/?#]*)", re.IGNORECASE)  # of a location
+_HEX: Final = re.compile(r"0x[0-9a-f]*")
+_MAX_OCTET: Final = 255
+_MAX_NUMBER: Final = 64  # digits: leading zeros are allowed, and more is no address that anybody writes
 
 _C0_OR_SPACE: Final = "".join(map(chr, range(0x21)))
 _REMOVED: Final = str.maketrans("", "", "\t\n\r")
@@ -75,6 +81,50 @@ def location(url: str) -> str | None:
     query = _percent_encode(parts["query"] or "", _QUERY)
     fragment = _percent_encode(parts["fragment"] or "", _FRAGMENT)
     return f"{parts['scheme']}://{userinfo}{host}{authority['port'] or ''}{path}{query}{fragment}"
+
+
+def host_of(url: str) -> str:
+    """Return the host that a browser goes to for a URL, to compare it with others; empty where it leads nowhere.
+
+    Lower-case A-labels without the last dot, an address in its one spelling: `"https://a@B%2Eexample.:8443/"` gives
+    `"b.example"`, `"http://0xC0.513/"` gives `"192.0.2.1"`, as does `"http://[::ffff:c000:201]/"`.
+    """
+    found = _HOST.match(location(url) or "")
+    if found is None:
+        return ""
+    if found[1].startswith("["):
+        return _ipv6(found[1][1:-1])
+    name = (a_labels(found[1]) or "").lower().rstrip(".")
+    last = name.rpartition(".")[2]
+    return _ipv4(name) if last.isdigit() or _HEX.fullmatch(last) else name
+
+
+def _ipv6(literal: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(literal)
+    except ValueError:
+        return ""
+    return f"[{address.compressed}]" if address.ipv4_mapped is None else str(address.ipv4_mapped)
+
+
+def _ipv4(name: str) -> str:
+    """URL Standard §3.5, the IPv4 parser: one to four numbers, the last for all octets that are left."""
+    try:
+        *high, last = map(_number, name.split("."))
+        if any(octet > _MAX_OCTET for octet in high) or last >= 1 << 8 * (4 - len(high)):
+            return ""
+        return str(ipaddress.IPv4Address(last + sum(octet << 8 * (3 - place) for place, octet in enumerate(high))))
+    except ValueError:  # a part that is no number, or more than four of them
+        return ""
+
+
+def _number(text: str) -> int:
+    """`"0x1f"` is hexadecimal, `"017"` octal, and `"0x"` is 0. ValueError: it is no number, or no small one."""
+    if not text.isalnum() or not text.isascii() or len(text) > _MAX_NUMBER:
+        raise ValueError(text)
+    if text.startswith("0x"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
 
 
 def _percent_encode(text: str, encode_set: re.Pattern[str]) -> str:

@@ -29,15 +29,19 @@ def write_whole(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def replace_file(path: Path, raw: bytes) -> None:
+def replace_file(path: Path, raw: bytes, *, owner: tuple[int, int] | None = None) -> None:
     """Write a file of mode 0600 that is there whole, as it was or as it is now, whatever happens.
 
-    OSError: it is as it was, or as it is now but not for certain.
+    `owner` is a user and a group; None: those of this process. OSError: it is as it was, or as it is now but not for
+    certain.
     """
     draft = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(draft, _DRAFT, 0o600)
         try:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
+            os.fchmod(descriptor, 0o600)  # a draft that a crash left may have had another
             write_whole(descriptor, [raw])
             os.fsync(descriptor)
         finally:

@@ -9,14 +9,20 @@ Format, version 1: a JSON object, mode 0600.
     keys             [{id: 1 to 65535, secret: 32 bytes in base64, mint_from: "2026-01-31T00:00:00Z"}, ...]
 Unknown members are of a later version and refused: a file that is only half understood must not be written again.
 
+A key is added by `rotate`, and none is ever taken away. Processes that serve look at the file and take up what came
+(`keysfile.py`).
+
 What other purposes need is derived from the account's secret by HKDF-SHA256 (RFC 5869, no salt), each with an info of
 its own.
 """
 
+import fcntl
 import os
 import stat
-from collections.abc import Iterable
-from datetime import datetime
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +33,15 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tracker.contract.errors import KeysError
 from tracker.contract.ports import Entropy
 from tracker.contract.token import SECRET_BYTES, TokenKey, TokenKeys
-from tracker.runtime.durable import flush_folder
+from tracker.runtime.durable import flush_folder, replace_file
 
 VERSION: Final = 1
+ROTATE_AHEAD: Final = timedelta(minutes=10)
+"""How long a new key waits before it mints: for processes that look once a second it is long, and a person has the time
+to copy the file to other nodes, whose trackers must know the key before mail with its links arrives."""
+
+_LOCK_WAIT_S: Final = 10.0  # a rotation takes a few flushes; one that was stopped by hand is not waited for
+_LOCK_POLL_S: Final = 0.02
 _VERIFICATION_INFO: Final = b"mailwake verification v1"
 _SIGN_INFO: Final = b"mailwake smtp sign v1"
 _MAX_FILE_BYTES: Final = 16 << 20
@@ -103,6 +115,32 @@ def create(path: Path, *, now: datetime, entropy: Entropy) -> Secrets:
     return secrets
 
 
+def rotate(path: Path, *, now: datetime, entropy: Entropy, mint_from: datetime | None = None) -> TokenKey:
+    """Add a key that mints from `ROTATE_AHEAD` on, or from a later `mint_from`, and return it; it is durable then.
+
+    Everything that was in the file stays. KeysError: the file cannot be read or written, the time is too near, or
+    another rotation does not end.
+    """
+    earliest = now.replace(microsecond=0) + ROTATE_AHEAD
+    if mint_from is not None and mint_from < earliest:
+        raise KeysError(f"a key mints at the earliest from {earliest.isoformat()} on: name that time or a later one")
+    load(path)  # says what is wrong before anything is locked
+    path = path.resolve()  # a link stays one
+    with _locked(path.parent):
+        kept = load(path)
+        key_id = max(key.key_id for key in kept.tokens.keys) + 1
+        key = TokenKey(key_id=key_id, secret=entropy(SECRET_BYTES), mint_from=mint_from or earliest)
+        try:
+            state = path.stat()
+            raw = _encode(Secrets(kept.account, [*kept.tokens.keys, key]))
+            replace_file(path, raw, owner=(state.st_uid, state.st_gid))
+        except OSError as error:
+            raise KeysError(
+                f"{path} cannot be written: {error.strerror}; run this as its owner, who may write in its folder"
+            ) from error
+    return key
+
+
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     id: int
     secret: bytes
@@ -123,6 +161,32 @@ def _encode(secrets: Secrets) -> bytes:
     entries = [_Entry(id=key.key_id, secret=key.secret, mint_from=key.mint_from) for key in secrets.tokens.keys]
     file = _File(version=VERSION, account_secret=secrets.account, keys=entries)
     return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on a folder; it leaves nothing behind. KeysError: somebody else holds it, or it cannot be had."""
+    ends_at = time.monotonic() + _LOCK_WAIT_S
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            while not _has_locked(descriptor):
+                if time.monotonic() > ends_at:
+                    raise KeysError(f"another command has locked {folder} for {_LOCK_WAIT_S:.0f} s; end it, try again")
+                time.sleep(_LOCK_POLL_S)
+            yield
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise KeysError(f"{folder} cannot be locked: {error.strerror}; keep the keys on a local disk") from error
+
+
+def _has_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_new(path: Path, raw: bytes) -> None:

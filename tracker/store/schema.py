@@ -167,3 +167,15 @@ revision: Final = Table(
     Column("number", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# --- what is stopped --------------------------------------------------------------------------------------------
+
+block: Final = Table(
+    "block",
+    metadata,
+    Column("kind", Text, primary_key=True),  # "message", "set", "domain", "host"
+    Column("value", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -3,7 +3,8 @@
 Theory: whoever writes a subject counts its revision up in the same transaction (`has_changed`). A process looks once a
     second; it opens the storage only when its files have changed since, or change just now (their times are no finer
     than a tick of the kernel), and reads a subject only when its revision is another. Neither mail nor hits wait for
-    it: what was read last is what is in force, whatever has become of the storage.
+    it: what was read last is what is in force, whatever has become of the storage. So it is too when the storage was
+    lost and made anew: it says nothing of a subject before somebody changes that.
 
 Limits: a storage that was put back to an older state, with the same revision, is not noticed before the next change.
 """
@@ -42,8 +43,8 @@ class Watched(Generic[_T]):
     def __init__(self, path: Path, subject: str, read: Callable[[sa.Connection], _T], *, nothing: _T) -> None:
         """Take the storage's path and what reads the subject; `nothing` is what a storage that is not there holds."""
         self.found: _T | None = None
+        self.subject = subject
         self._path = path
-        self._subject = subject
         self._read = read
         self._nothing = nothing
         self._seen: tuple[tuple[int, int, int], ...] | None = None
@@ -53,7 +54,10 @@ class Watched(Generic[_T]):
 
     def look(self) -> bool:
         """Read the subject if it may have changed; True: it is other than before. Blocks."""
-        stamp = self._stamp()
+        try:
+            stamp = self._stamp()
+        except OSError as error:  # its folder cannot be entered, or its disk is gone
+            return self._fail(error)
         newest_ns = max((modified_ns for _, _, modified_ns in stamp), default=0)
         if stamp == self._seen and time.time_ns() - newest_ns > _SETTLED_S * 1e9:
             return False
@@ -68,17 +72,22 @@ class Watched(Generic[_T]):
     def _read_anew(self, inode: int) -> bool:
         try:
             with reading(self._path) as connection:
-                number = connection.execute(sa.select(revision.c.number).where(revision.c.subject == self._subject))
+                number = connection.execute(sa.select(revision.c.number).where(revision.c.subject == self.subject))
                 found = number.scalar()
                 if self.found is None or found != self._revision or inode != self._inode:
-                    self.found = self._read(connection)
+                    if self.found is None or found is not None:
+                        self.found = self._read(connection)
                     self._revision, self._inode = found, inode
         except StorageUnavailableError as error:
-            self._failures += 1
-            if self._failures == _FAILURES_TOLD:
-                _log.warning("settings_not_read", subject=self._subject, error=str(error))
-            return False
+            return self._fail(error)
         return True
+
+    def _fail(self, error: Exception) -> bool:
+        """Say once that it goes on; what was read last stays. False, always."""
+        self._failures += 1
+        if self._failures == _FAILURES_TOLD:
+            _log.warning("settings_not_read", subject=self.subject, error=str(error))
+        return False
 
     def _stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Tell the files' states apart: a commit changes the write-ahead log, a checkpoint the file."""
