@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +29,7 @@ from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
 from tracker.publish.worker import Publisher
 from tracker.runtime import slots
+from tracker.runtime.places import Places
 from tracker.runtime.secrets import Secrets
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
@@ -54,6 +54,8 @@ class TrackerOptions:
     hostname: str
     record_address: RecordAddress
     trusted_proxies: tuple[IPNetwork, ...]
+    rules: Rules
+    places: Places
 
 
 class Tracker:
@@ -64,7 +66,6 @@ class Tracker:
         self._options = options
         self._settings = settings
         self._secrets = secrets
-        self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
         self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
@@ -88,10 +89,13 @@ class Tracker:
     def _make_hit_settings(self, options: TrackerOptions) -> HitSettings:
         return HitSettings(
             keys=self._secrets.tokens,
-            rules=self._rules,
+            rules=options.rules,
             collect_for=self._settings.collect_for,
             record_address=options.record_address,
             trusted_proxies=options.trusted_proxies,
+            country_of=options.places.country_of,
+            as_number_of=options.places.as_number_of,
+            is_https=self._settings.base_url.startswith("https:"),
         )
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:

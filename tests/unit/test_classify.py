@@ -101,7 +101,8 @@ def test_an_image_need_not_accept_html() -> None:
     [
         ("40.92.0.0", ("net_scanner:microsoft",)),
         ("40.93.255.255", ("net_scanner:microsoft",)),
-        ("40.94.0.0", ()),
+        ("40.94.0.0", ("net_suspect:microsoft",)),
+        ("40.95.0.0", ()),
         ("40.91.255.255", ()),
         ("209.222.82.200", ("net_scanner:barracuda",)),
         ("2a01:111:f400::1", ("net_scanner:microsoft",)),
@@ -179,7 +180,7 @@ def test_the_hits_around_are_signs() -> None:
 
 def test_the_reasons_are_the_signs_that_count_for_the_kind() -> None:
     """An operator reads why."""
-    verdict = judge(_CLICK, ("ua_tool:curl", "gateway_referer:cisco", "ua_image_proxy:google"), since_delivery_s=5)
+    verdict = judge(_CLICK, ("ua_tool:curl", "gateway_referer:cisco", "bare_webkit"), since_delivery_s=5)
 
     assert verdict.reasons == ("ua_tool:curl", "gateway_referer:cisco", "instant")
 
@@ -236,6 +237,6 @@ def test_an_empty_rule_file_knows_nobody() -> None:
     """All tables may be left out."""
     rules = Rules("version = 7")
 
-    assert rules.version == 7
+    assert rules.version == "7"
     assert rules.of_user_agent("curl/8") == ()
     assert rules.of_address(ip_address("40.92.0.0")) is None
