@@ -4,11 +4,11 @@ Standards: MaxMind DB file format specification 2.0: a binary tree with records 
 data section, the marker, the metadata.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
 from typing import Final
 
-Value = str | int | list["Value"] | dict[str, "Value"]
+Value = str | int | Sequence["Value"] | Mapping[str, "Value"]
 
 _MARKER: Final = b"\xab\xcd\xefMaxMind.com"
 _SEPARATOR: Final = bytes(16)
@@ -65,11 +65,11 @@ def _encode(value: Value) -> bytes:
             return _control(_STRING, len(raw)) + raw
         case int():
             return _number(value, _UINT32)
-        case list():
-            return _control(_ARRAY, len(value)) + b"".join(map(_encode, value))
-        case dict():
+        case Mapping():
             members = b"".join(_encode(name) + _encode(member) for name, member in value.items())
             return _control(_MAP, len(value)) + members
+        case _:
+            return _control(_ARRAY, len(value)) + b"".join(map(_encode, value))
 
 
 def _number(value: int, kind: int) -> bytes:

@@ -101,9 +101,8 @@ def test_a_damaged_file_answers_or_is_refused_and_breaks_no_hit(seed: int) -> No
     import maxminddb
 
     source = random.Random(seed)
-    raw = bytearray(
-        database(_COUNTRIES | {f"{first}.0.0.0/8": {"country": {"iso_code": "US"}} for first in range(1, 90)})
-    )
+    more: dict[str, Value] = {f"{first}.0.0.0/8": {"country": {"iso_code": "US"}} for first in range(1, 90)}
+    raw = bytearray(database({**_COUNTRIES, **more}))
     tail = raw.rindex(b"MaxMind.com")
     for _ in range(source.randrange(1, 40)):
         raw[source.randrange(tail - 3)] = source.randrange(256)

@@ -1,14 +1,16 @@
 """Rule files: ours with an operator's laid over it, and mistakes that are refused with the entry and a remedy."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from tests.machine import ROOT
 from tests.unit.hits import RULES, RULES_TEXT
 from tracker.config.rulefile import MAX_BYTES, RuleFileField, rules
-from tracker.core.rules import Rules, RulesError
+from tracker.core.rules import _SIGNALS, Rules, RulesError
 from tracker.runtime.configtypes import BASE
 
 _OURS = RULES_TEXT
@@ -105,6 +107,22 @@ def test_a_file_says_its_version(text: str) -> None:
     """Hits are kept with it: what judged them can be told years later."""
     with pytest.raises(RulesError, match="version"):
         Rules(_OURS, text)
+
+
+def test_the_example_of_the_reference_is_one() -> None:
+    """Whoever copies it has a file that works."""
+    page = (ROOT / "docs" / "reference" / "rule-file.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+
+    assert Rules(_OURS, example).of_address(ip_address("192.0.2.1")) == "net_scanner:our_gateway"
+
+
+def test_every_kind_and_signal_is_in_the_reference() -> None:
+    """A kind that nobody knows of is of no use."""
+    page = (ROOT / "docs" / "reference" / "rule-file.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+)`", page))
+
+    assert named >= set(_SIGNALS) | set().union(*_SIGNALS.values())
 
 
 class _Table(BaseModel):

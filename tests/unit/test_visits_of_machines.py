@@ -194,7 +194,7 @@ def test_apples_relay_is_told_by_network_and_bare_name_together() -> None:
     from tracker.core.rules import Rules
 
     rules = Rules(RULES_TEXT, 'version = 1\n[network.net_private_relay]\napple = ["172.224.224.0/27"]')
-    from_relay = {"peer": "172.224.224.9", "rules": rules}
+    from_relay: dict[str, Any] = {"peer": "172.224.224.9", "rules": rules}
 
     assert verdict_on(OPEN, APPLE_MAIL, **from_relay).agent_class.value == "privacy_proxy"
     assert verdict_on(OPEN, APPLE_MAIL, rules=rules).agent_class.value == "human"

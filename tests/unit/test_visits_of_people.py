@@ -72,7 +72,7 @@ def test_a_proxy_in_front_does_not_make_machines_of_all() -> None:
     """Nginx speaks HTTP/1.0 to what is behind it, by default; that is its version, not the visitor's."""
     from ipaddress import ip_network
 
-    behind = {"peer": "127.0.0.1", "trusted_proxies": (ip_network("127.0.0.0/8"),), "is_http_1_0": True}
+    behind: dict[str, Any] = {"peer": "127.0.0.1", "trusted_proxies": (ip_network("127.0.0.0/8"),), "is_http_1_0": True}
 
     assert verdict_on(CLICK, CHROME, forwarded_for=("203.0.113.9",), **behind).reasons == ()
     assert verdict_on(CLICK, CHROME, **behind).reasons == ("http_1_0",)
