@@ -62,6 +62,8 @@ class Clicks:
     def _before(self, copy: str, link_index: int, at_ms: int, hit: Hit, window_ms: int) -> Iterator[_Click]:
         """Yield the earlier clicks on the link that a person may have made."""
         clicks = self._clicks.get(copy, {}).get(link_index, [])
+        if len(clicks) < 2:
+            return
         end = bisect_left(clicks, (at_ms, hit.address))  # of one millisecond, one network comes first
         for other in reversed(clicks[max(end - _LOOK_BACK, 0) : end]):
             if other.at_ms < at_ms - window_ms:

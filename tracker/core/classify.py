@@ -89,7 +89,7 @@ _WEIGHTS: Final[Mapping[EventType, Mapping[str, int]]] = {
         "gateway_referer": 1,
     },
 }
-_SIGNALS_REMEMBERED: Final = 1024  # asked of each hit and of those around it; few combinations make up nearly all
+_CODES_REMEMBERED: Final = 1024  # of each hit and of those around it; few combinations make up nearly all
 _PREFETCH_HEADERS: Final = ("Purpose", "Sec-Purpose", "X-Moz")
 _RELAYED_BY_APPLE: Final = frozenset({"net_private_relay", "bare_webkit"})
 
@@ -157,29 +157,32 @@ def judge(
     `probed`: a HEAD of the same copy came within ten seconds. `links_around`: how many different links of the copy
     were followed within thirty seconds, this one included. `is_echo`, `is_twice`: as `tracker.core.around` finds.
     """
-    weights = _WEIGHTS.get(kind, {})
-    reasons = [code for code in signals if code.partition(":")[0] in weights]
-    is_instant = since_delivery_s is not None and since_delivery_s < _INSTANT_S.get(kind, 0)
     around = {
-        "instant": is_instant,
+        "instant": since_delivery_s is not None and since_delivery_s < _INSTANT_S.get(kind, 0),
         "probed": probed,
         "sweep": links_around >= _SWEEP_LINKS,
         "echo": is_echo,
         "twice": is_twice,
     }
-    reasons += [code for code, holds in around.items() if holds and code in weights]
+    return _weigh(kind, (*signals, *[code for code, holds in around.items() if holds]))
+
+
+@lru_cache(maxsize=_CODES_REMEMBERED)
+def _weigh(kind: EventType, codes: tuple[str, ...]) -> Verdict:
+    weights = _WEIGHTS.get(kind, {})
+    reasons = tuple([code for code in codes if code.partition(":")[0] in weights])
     kinds = {reason.partition(":")[0] for reason in reasons}
-    points = sum(weights.get(name, 0) for name in kinds)
-    if kind is EventType.OPEN and is_instant and "ua_image_proxy" in kinds:
+    points = sum(weights[name] for name in kinds)
+    is_open = kind is EventType.OPEN
+    if is_open and kinds >= {"ua_image_proxy", "instant"}:
         points += _CERTAIN  # nobody reads that fast: the proxy fetched it by itself
-    is_private = kind is EventType.OPEN and ("ua_privacy_proxy" in kinds or kinds >= _RELAYED_BY_APPLE)
-    return Verdict(agent_class=_class_of(points, is_privacy_proxy=is_private), reasons=tuple(reasons))
+    is_private = is_open and ("ua_privacy_proxy" in kinds or kinds >= _RELAYED_BY_APPLE)
+    return Verdict(agent_class=_class_of(points, is_privacy_proxy=is_private), reasons=reasons)
 
 
-@lru_cache(maxsize=_SIGNALS_REMEMBERED)
 def is_doubtful(kind: EventType, signals: tuple[str, ...]) -> bool:
     """Say whether a hit is taken for no person by its own signs: then a hit beside it may well be the person's."""
-    return judge(kind, signals).agent_class is not AgentClass.HUMAN
+    return _weigh(kind, signals).agent_class is not AgentClass.HUMAN
 
 
 def hides_its_reader(signals: Sequence[str]) -> bool:
