@@ -172,7 +172,7 @@ def _body(event: CopyEvent, about: About, hostname: str) -> tuple[dict[str, Any]
         case Bounce():
             return _bounce(event, about, hostname), {"upstream": event.upstream}
         case Open():
-            return _visit(event.hit), _visit_extra(event.hit)
+            return _visit(event.hit)
         case Click():
             return _click(event, about)
         case _:
@@ -229,28 +229,21 @@ def _bounce(event: Bounce, about: About, hostname: str) -> dict[str, Any]:
 
 def _click(event: Click, about: About) -> tuple[dict[str, Any], dict[str, Any]]:
     link = about.message.link(event.link_index) if about.message is not None else None
-    body = {
-        **_visit(event.hit),
-        "link": clicked_url(event, about.message),
-        "linkTags": _lists(link.tags) if link is not None else {},
-    }
+    body, extra = _visit(event.hit)
+    body["link"] = clicked_url(event, about.message)
+    body["linkTags"] = _lists(link.tags) if link is not None else {}
     return body, {
-        **_visit_extra(event.hit),
+        **extra,
         "part": event.part,
         "linkIndex": event.link_index,
         "linkText": link.text if link is not None else None,
     }
 
 
-def _visit(hit: Hit) -> dict[str, Any]:
-    return {"ipAddress": hit.address, "timestamp": _time(hit.at), "userAgent": hit.user_agent}
-
-
-def _visit_extra(hit: Hit) -> dict[str, Any]:
-    return {
-        "geo": {"country": hit.country} if hit.country else None,
-        "count": hit.count if hit.count > 1 else None,
-    }
+def _visit(hit: Hit) -> tuple[dict[str, Any], dict[str, Any]]:
+    body = {"ipAddress": hit.address, "timestamp": _time(hit.at), "userAgent": hit.user_agent}
+    geo = {"country": hit.country} if hit.country else None
+    return body, {"geo": geo, "count": hit.count if hit.count > 1 else None}
 
 
 # --- mail and mailwake -------------------------------------------------------------------------------------
