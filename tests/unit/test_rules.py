@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tests.machine import ROOT
 from tests.unit.hits import RULES, RULES_TEXT
 from tracker.config.rulefile import MAX_BYTES, RuleFileField, rules
-from tracker.core.rules import _SIGNALS, Rules, RulesError
+from tracker.core.rules import _SIGNALS, MAX_WORDS, Rules, RulesError
 from tracker.runtime.configtypes import BASE
 
 _OURS = RULES_TEXT
@@ -100,6 +100,13 @@ def test_a_mistake_is_named_with_its_remedy(text: str, entry: str, remedy: str) 
 
     assert caught.value.entry == entry
     assert remedy in caught.value.remedy
+
+
+def test_words_are_limited() -> None:
+    """Each is looked for in every User-Agent: a thousand cost a hit nothing that counts, a hundred thousand would."""
+    words = ", ".join(f'"word{number}"' for number in range(MAX_WORDS))
+    with pytest.raises(RulesError, match="words with ours"):
+        _over(f"[user_agent.ua_tool]\nacme = [{words}]")
 
 
 @pytest.mark.parametrize("text", ["", "version = 'one'", "version = true", "version = -1"])
