@@ -26,6 +26,7 @@ from relay.reloading import Reloaded, taken_up, wants_restart
 from relay.smtp.listener import silence_library_log
 from relay.wiring import Relay
 from tracker.app import Tracker, TrackerOptions, now, serving
+from tracker.config import rulefile
 from tracker.console.overview import ProcessView
 from tracker.contract.credentials import Credential
 from tracker.contract.settings import Settings
@@ -33,6 +34,7 @@ from tracker.runtime import control, inherited, keysfile, memory, observe, secre
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.keysfile import KeysFile
+from tracker.runtime.places import Places
 from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
@@ -152,7 +154,7 @@ class _Process:
         self._keys = KeysFile(config.keys.file, keys)
         self._keys.look()  # of a worker: what came since the node was started
         settings = self._settings(config)
-        self._tracker = Tracker(self._tracker_options(config), settings, self._keys)
+        self._tracker = Tracker(self._tracker_options(config, roomoptions.places(config)), settings, self._keys)
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
         if "relay" in bound:
@@ -172,7 +174,7 @@ class _Process:
         bound = self._bound.get("tracker")
         return config.settings(serve.addresses_of(bound)[0] if bound else None)
 
-    def _tracker_options(self, config: Config) -> TrackerOptions:
+    def _tracker_options(self, config: Config, places: Places) -> TrackerOptions:
         return TrackerOptions(
             journal_root=config.journal.directory,
             journal_slot=self._slots["journal.directory"].directory,
@@ -181,6 +183,8 @@ class _Process:
             hostname=config.hostname,
             record_address=config.tracker.record_address,
             trusted_proxies=config.tracker.trusted_proxies,
+            rules=rulefile.rules(config.tracker.rules),
+            places=places,
         )
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event, ready: Ready) -> None:
@@ -278,13 +282,14 @@ class _Process:
             roomoptions.check_shares(found, self._seat.share.count)
             config = taken_up(self._opened, found)
             settings = self._settings(config)
+            options = self._tracker_options(config, await asyncio.to_thread(roomoptions.places, config))
             if self._relay is not None:
                 await self._relay.reload(config, settings)
         except ConfigError as error:
             reloaded = Reloaded(problems=[str(problem) for problem in error.problems])
             _log.error("reload_refused", problems=reloaded.problems)
             return reloaded
-        self._tracker.renew(self._tracker_options(config), settings)
+        self._tracker.renew(options, settings)
         reloaded = Reloaded(restart=wants_restart(self._opened, found))
         self._config = config
         _log.info("configuration_reloaded", path=str(config.source.path))

@@ -36,8 +36,10 @@ _KEYS: Final = frozenset(
         "spool.high_water",
         "spool.min_free",
         "spool.retry_for",
+        "tracker.geoip",
         "tracker.public_url",
         "tracker.record_address",
+        "tracker.rules",
         "tracker.trusted_proxies",
     }
 )

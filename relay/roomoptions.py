@@ -23,7 +23,9 @@ from relay.spool.runner import RunnerOptions
 from relay.spool.space import SpoolOptions
 from tracker.contract.credentials import Credential, CredentialBook, Permission
 from tracker.runtime.configfile import ConfigError, Problem
+from tracker.runtime.places import Places
 from tracker.runtime.seat import Share
+from tracker.runtime.units import UnfitError
 
 _log = structlog.get_logger()
 
@@ -155,6 +157,14 @@ def upstream_limits(config: Config, share: Share) -> dict[str, UpstreamLimits]:
 def runner_options(config: Config, share: Share) -> RunnerOptions:
     """Return how long mail is tried, and what its authors are told."""
     return RunnerOptions(reports=_report_options(config, share), retry_for=config.spool.retry_for)
+
+
+def places(config: Config) -> Places:
+    """Read the databases of places. ConfigError: one was changed since the file was checked, and cannot be used."""
+    try:
+        return Places.read(config.tracker.geoip)
+    except UnfitError as error:
+        raise ConfigError(None, [Problem(key="tracker.geoip", wrong=error.wrong, remedy=error.remedy)]) from error
 
 
 def check_shares(config: Config, count: int) -> None:

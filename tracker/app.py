@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +31,7 @@ from tracker.journal.writer import Journal
 from tracker.publish.worker import Publisher
 from tracker.runtime import slots
 from tracker.runtime.keysfile import KeysFile
+from tracker.runtime.places import Places
 from tracker.store import blocks
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
@@ -57,6 +57,8 @@ class TrackerOptions:
     hostname: str
     record_address: RecordAddress
     trusted_proxies: tuple[IPNetwork, ...]
+    rules: Rules
+    places: Places
 
 
 class Tracker:
@@ -71,7 +73,6 @@ class Tracker:
         self._watched: tuple[Watched[Any], ...] = (self._blocks,)
         for watched in self._watched:
             watched.look()
-        self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
         self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
@@ -95,11 +96,14 @@ class Tracker:
     def _make_hit_settings(self, options: TrackerOptions) -> HitSettings:
         return HitSettings(
             keys=self._keys.tokens,
-            rules=self._rules,
+            rules=options.rules,
             collect_for=self._settings.collect_for,
             record_address=options.record_address,
             trusted_proxies=options.trusted_proxies,
             blocked=self._why_blocked,
+            country_of=options.places.country_of,
+            as_number_of=options.places.as_number_of,
+            is_https=self._settings.base_url.startswith("https:"),
         )
 
     def _why_blocked(self, payload: TokenPayload) -> str | None:

@@ -36,9 +36,11 @@ _OWNERS = {
     "dns": ("relay.cli",),
     "cryptography": ("relay.dkimkeys", "tracker.contract.token", "tracker.runtime.secrets", "relay.smtp.tls"),
     "jinja2": ("tracker.console",),
+    "maxminddb": ("tracker.runtime.places",),
     "pydantic": ("relay.config", "tracker.config", "tracker.runtime"),
     "rich": ("relay.cli",),
     "sqlalchemy": ("tracker.store", "tracker.console.overview"),
+    "ua_parser": ("tracker.store.agents",),
 }
 
 

@@ -24,6 +24,8 @@ from tracker.contract.events import Accepted, JournalRecord, Probe, Rejected
 
 TWO = ("ana@client.example", "ben@client.example")
 
+_FIREFOX = {"client": "Firefox 140", "device": "desktop", "os": "Linux"}
+
 
 async def test_an_event_is_joined_with_its_message(tmp_path: Path) -> None:
     """A hit knows a copy and a link index; recipient, tags and the link's text come from the storage."""
@@ -126,10 +128,10 @@ async def test_a_head_beside_a_hit_makes_it_a_machines(tmp_path: Path) -> None:
         await here.take_in(opened(5, at=after(2000)), probed(6, at=after(2001)))
 
         agents = {body["mailwake"]["eventId"][-1]: body["mailwake"].get("agent") for body in here.bodies()}
-        assert agents["2"] == {"class": "machine", "reasons": ["probed"]}
-        assert agents["3"] == {"class": "human", "reasons": []}
-        assert agents["4"] == {"class": "human", "reasons": []}
-        assert agents["5"] == {"class": "machine", "reasons": ["probed"]}
+        assert agents["2"] == {"class": "machine", "reasons": ["probed"], **_FIREFOX}
+        assert agents["3"] == {"class": "human", "reasons": [], **_FIREFOX}
+        assert agents["4"] == {"class": "human", "reasons": [], **_FIREFOX}
+        assert agents["5"] == {"class": "machine", "reasons": ["probed"], **_FIREFOX}
 
 
 async def test_a_sweep_over_the_links_is_a_machines(tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ async def test_a_hit_right_after_delivery_says_so(tmp_path: Path) -> None:
     async with node(tmp_path) as here:
         await here.take_in(accepted(), delivery(at=after(100)), clicked(1, at=after(103)))
 
-        assert here.bodies()[-1]["mailwake"]["agent"] == {"class": "probable", "reasons": ["instant"]}
+        assert here.bodies()[-1]["mailwake"]["agent"] == {"class": "probable", "reasons": ["instant"], **_FIREFOX}
 
 
 async def test_a_redacted_link_leaves_no_query_in_the_storage(tmp_path: Path) -> None:

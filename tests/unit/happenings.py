@@ -198,6 +198,8 @@ def clicked(
     )
 
 
-def probed(number: int, message: int = 1, recipient: int = 0, *, at: datetime | None = None) -> Probe:
+def probed(
+    number: int, message: int = 1, recipient: int = 0, *, at: datetime | None = None, signals: tuple[str, ...] = ()
+) -> Probe:
     """A copy's pixel is asked for by HEAD."""
-    return Probe(event=event_id(number), copy=copy_id(message, recipient), hit=hit(at or after(1800)))
+    return Probe(event=event_id(number), copy=copy_id(message, recipient), hit=hit(at or after(1800), signals=signals))

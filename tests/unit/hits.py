@@ -14,7 +14,8 @@ from tracker.contract.token import TokenPayload
 from tracker.core.hit import Answered, HitRequest, HitSettings, answer, path_of
 from tracker.core.rules import Rules
 
-RULES: Final = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
+RULES_TEXT: Final = files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8")
+RULES: Final = Rules(RULES_TEXT)
 SETTINGS: Final = HitSettings(keys=KEYS, rules=RULES)
 BROWSER: Final = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

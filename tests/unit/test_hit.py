@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.hits import BROWSER, ask, path_to
+from tests.unit.hits import BROWSER, RULES, ask, path_to
 from tests.unit.tokens import COPY, DAY, KEYS, NOW, URL, key, link, payloads, pixel
 from tracker.contract.events import Click, Hit, Open, Probe
 from tracker.contract.ids import EventId
@@ -17,7 +17,7 @@ from tracker.contract.token import Purpose, TokenKeys, TokenPayload
 from tracker.core.hit import PIXEL, Outcome, path_of
 
 _EVENT = EventId(b"\xe5" * 16)
-_HIT = Hit(at=NOW, address="203.0.113.0", user_agent=BROWSER["User-Agent"])
+_HIT = Hit(at=NOW, address="203.0.113.0", user_agent=BROWSER["User-Agent"], rules=RULES.version)
 _CLICK = Click(event=_EVENT, copy=COPY, hit=_HIT, link_index=2, part="html", url=URL)
 
 

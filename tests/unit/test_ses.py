@@ -5,22 +5,27 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.machine import ROOT
 from tests.unit.happenings import ACCEPTED_AT, accepted, bounce, clicked, delay, delivery, opened
 from tracker.contract import ses
 from tracker.contract.diagnosis import diagnose_bounce, diagnose_delay
-from tracker.contract.events import Accepted, Hit, MessageFacts, Open
+from tracker.contract.events import Accepted, Click, Hit, MessageFacts, Open
+
+Hits = TypeVar("Hits", Open, Click)
 
 HOSTNAME: Final = "relay1.shop.example"
 REFERENCE: Final = ROOT / "docs" / "reference" / "events.md"
-HUMAN: Final = ses.Agent(kind="human")
-MACHINE: Final = ses.Agent(kind="machine", reasons=("ua_scanner:proofpoint", "instant"))
+HUMAN: Final = ses.Agent(kind="human", client="Firefox 140", device="desktop", os="Linux")
+MACHINE: Final = ses.Agent(
+    kind="machine", reasons=("net_scanner:microsoft", "instant"), client="Firefox 140", device="desktop", os="Linux"
+)
 
 
 def _record(
@@ -56,6 +61,10 @@ def _rejected() -> dict[str, Any]:
     return record
 
 
+def _placed(event: Hits, country: str, count: int) -> Hits:
+    return replace(event, hit=replace(event.hit, country=country, count=count))
+
+
 def _vectors() -> dict[str, dict[str, Any]]:
     """One of each type, as the reference shows them; all but the first and the last without `mail`."""
     records = {
@@ -63,8 +72,8 @@ def _vectors() -> dict[str, dict[str, Any]]:
         "Delivery": _record(delivery(), first=True),
         "DeliveryDelay": _record(delay(), first=True),
         "Bounce": _record(bounce(), first=True),
-        "Open": _record(opened(1), first=True, agent=HUMAN),
-        "Click": _record(clicked(2), first=False, agent=MACHINE),
+        "Open": _record(_placed(opened(1), "DE", 1), first=True, agent=HUMAN),
+        "Click": _record(_placed(clicked(2), "NL", 12), first=False, agent=MACHINE),
         "Reject": _rejected(),
         "Open of an unknown message": _unknown(opened(3), HUMAN),
     }
@@ -177,6 +186,14 @@ def test_a_click_on_a_link_that_the_message_does_not_have_is_still_a_record() ->
     assert record["click"]["linkTags"] == {}
     assert record["mailwake"]["linkIndex"] == 9
     assert "linkText" not in record["mailwake"]
+
+
+def test_what_nobody_knows_of_a_hit_is_absent() -> None:
+    """Behind a proxy of images there is no client, device or system, and no place; one hit needs no count."""
+    record = _record(opened(1), agent=ses.Agent(kind="human", reasons=("ua_image_proxy:google",)))
+
+    assert record["mailwake"]["agent"] == {"class": "human", "reasons": ["ua_image_proxy:google"]}
+    assert not {"geo", "count"} & record["mailwake"].keys()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """`[tracker]`, `[tracker.tls]`, `[console]` and `[metrics]`: what this node serves over HTTP."""
 
+from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from tracker.runtime.configtypes import Kind, Listen, Listens, Networks, Section
+from tracker.config.rulefile import RuleFileField
+from tracker.runtime.configtypes import FilePath, Kind, Listen, Listens, Networks, Section, as_list
+from tracker.runtime.places import Places
 from tracker.runtime.units import ListenAddress, UnfitError
 
 
@@ -25,6 +28,15 @@ def _base_url(value: object) -> object:
     return f"{url.scheme}://{url.netloc.lower().removesuffix(default_port)}"
 
 
+def _place_file(path: Path) -> Path:
+    """Read it once, to say at the start what is wrong with it; who serves reads it again."""
+    Places.read([path])
+    return path
+
+
+PlaceFile = Annotated[FilePath, AfterValidator(_place_file)]
+
+
 class TrackerSection(Section):
     """`[tracker]`: the host that links and pixels point to."""
 
@@ -39,6 +51,12 @@ class TrackerSection(Section):
     trusted_proxies: Networks = Field((), description="Networks whose X-Forwarded-For is believed.")
     record_address: Literal["truncated", "full", "none"] = Field(
         "truncated", description="What is kept of a visitor's address: truncated (/24, /48), full or none."
+    )
+    geoip: Annotated[tuple[PlaceFile, ...], BeforeValidator(as_list)] = Field(
+        (), max_length=4, description="Databases of countries and networks, in MaxMind's format."
+    )
+    rules: RuleFileField | None = Field(
+        None, examples=['"rules.toml"'], description="A rule file of yours, laid over ours: how machines are told."
     )
 
 
@@ -73,6 +91,6 @@ class MetricsSection(Section):
         return value
 
 
-TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"tls", "geoip", "max_hits"}))
+TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"tls", "max_hits"}))
 CONSOLE: Final = Kind(name="console", model=ConsoleSection, planned=frozenset({"tls", "behind_proxy"}))
 METRICS: Final = Kind(name="metrics", model=MetricsSection)

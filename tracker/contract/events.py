@@ -151,7 +151,7 @@ class Hit(Struct, frozen=True, kw_only=True):
     `address` is already reduced as `record_address` says (`"192.0.2.0"`, empty for none). `signals` are the codes that
     `tracker.core.classify` found at the edge, where address and headers were still at hand; `country` is where the
     whole address was, `"DE"`, empty where nobody knows. `count` is of hits that were folded into this one (`max_hits`),
-    itself included.
+    itself included. `rules` is the version of the rule file that `signals` were drawn by.
     """
 
     at: datetime
@@ -160,6 +160,7 @@ class Hit(Struct, frozen=True, kw_only=True):
     signals: tuple[str, ...] = ()
     country: str = ""
     count: int = 1
+    rules: str = ""
 
 
 class Open(Struct, frozen=True, kw_only=True, tag_field="kind", tag="open"):

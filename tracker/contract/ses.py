@@ -26,6 +26,7 @@ from tracker.contract.events import (
     Delivery,
     DeliveryDelay,
     EventType,
+    Hit,
     MessageFacts,
     Open,
     Skipped,
@@ -50,10 +51,16 @@ CopyEvent = Delivery | DeliveryDelay | Bounce | Open | Click
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """Who seems to have made a hit: `"human"`, and the codes that speak for it."""
+    """Who seems to have made a hit: `"human"`, and the codes that speak for it; the program, `"Firefox 140"`, on what.
+
+    `device` is `"desktop"`, `"mobile"`, `"tablet"` or `"other"`; what nobody can know is empty.
+    """
 
     kind: str
     reasons: tuple[str, ...] = ()
+    client: str = ""
+    device: str = ""
+    os: str = ""
 
 
 class Mail:
@@ -164,8 +171,8 @@ def _body(event: CopyEvent, about: About, hostname: str) -> tuple[dict[str, Any]
             return _delivery_delay(event, about, hostname), {"upstream": event.upstream}
         case Bounce():
             return _bounce(event, about, hostname), {"upstream": event.upstream}
-        case Open(hit=hit):
-            return {"ipAddress": hit.address, "timestamp": _time(hit.at), "userAgent": hit.user_agent}, {}
+        case Open():
+            return _visit(event.hit)
         case Click():
             return _click(event, about)
         case _:
@@ -222,18 +229,21 @@ def _bounce(event: Bounce, about: About, hostname: str) -> dict[str, Any]:
 
 def _click(event: Click, about: About) -> tuple[dict[str, Any], dict[str, Any]]:
     link = about.message.link(event.link_index) if about.message is not None else None
-    body = {
-        "ipAddress": event.hit.address,
-        "timestamp": _time(event.hit.at),
-        "userAgent": event.hit.user_agent,
-        "link": clicked_url(event, about.message),
-        "linkTags": _lists(link.tags) if link is not None else {},
-    }
+    body, extra = _visit(event.hit)
+    body["link"] = clicked_url(event, about.message)
+    body["linkTags"] = _lists(link.tags) if link is not None else {}
     return body, {
+        **extra,
         "part": event.part,
         "linkIndex": event.link_index,
         "linkText": link.text if link is not None else None,
     }
+
+
+def _visit(hit: Hit) -> tuple[dict[str, Any], dict[str, Any]]:
+    body = {"ipAddress": hit.address, "timestamp": _time(hit.at), "userAgent": hit.user_agent}
+    geo = {"country": hit.country} if hit.country else None
+    return body, {"geo": geo, "count": hit.count if hit.count > 1 else None}
 
 
 # --- mail and mailwake -------------------------------------------------------------------------------------
@@ -299,8 +309,13 @@ def _mailwake(event: EventId, copy: CopyId, about: About) -> dict[str, Any]:
         recipients=about.message.recipients if about.message is not None else None,
         copyId=str(copy),
         first=about.first,
-        agent={"class": agent.kind, "reasons": agent.reasons} if agent is not None else None,
+        agent=_agent(agent) if agent is not None else None,
     )
+
+
+def _agent(agent: Agent) -> dict[str, Any]:
+    verdict: dict[str, Any] = {"class": agent.kind, "reasons": agent.reasons}
+    return _put(verdict, client=agent.client, device=agent.device, os=agent.os)
 
 
 def _skipped(skip: Skipped) -> dict[str, Any]:

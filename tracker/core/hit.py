@@ -24,10 +24,17 @@ from tracker.contract.events import Click, Hit, Open, Probe
 from tracker.contract.ids import EVENT_ID_BYTES, CopyId, EventId
 from tracker.contract.ports import Entropy
 from tracker.contract.token import Purpose, TokenKeys, TokenPayload, day_of
-from tracker.core.classify import features
+from tracker.core.classify import features, hides_its_reader
 from tracker.core.location import location
 from tracker.core.rules import Rules
-from tracker.core.visitor import IPAddress, IPNetwork, RecordAddress, reduce_address, visitor_address
+from tracker.core.visitor import (
+    IPAddress,
+    IPNetwork,
+    RecordAddress,
+    parse_address,
+    reduce_address,
+    visitor_address,
+)
 
 HitRecord = Open | Click | Probe
 
@@ -58,7 +65,8 @@ class HitSettings:
     """What the tracking host goes by; one snapshot for the whole of a hit.
 
     `denied` are the copies whose recipients said no: answered, never recorded. `blocked` says why a link is blocked, or
-    None. `country_of` knows where an address is, `"DE"`, empty where it does not.
+    None. `country_of` knows where an address is, `"DE"`, empty where it does not; `as_number_of` the autonomous system
+    that it belongs to, 8075, or 0. `is_https`: visitors come by https:, whoever ends the TLS.
     """
 
     keys: TokenKeys
@@ -69,6 +77,8 @@ class HitSettings:
     denied: Container[CopyId] = frozenset()
     blocked: Callable[[TokenPayload], str | None] = lambda _payload: None
     country_of: Callable[[IPAddress], str] = lambda _address: ""
+    as_number_of: Callable[[IPAddress], int] = lambda _address: 0
+    is_https: bool = False
 
 
 class HttpAnswer(NamedTuple):
@@ -193,20 +203,24 @@ def _record(
 ) -> HitRecord:
     address = visitor_address(request.peer, request.forwarded_for, settings.trusted_proxies)
     user_agent = _printable(request.headers.get("User-Agent", ""))
+    signals = features(
+        method=request.method,
+        is_click=payload.link is not None,
+        is_http_1_0=request.is_http_1_0 and address == parse_address(request.peer),  # else it is the proxy's version
+        headers=request.headers,
+        user_agent=user_agent,
+        address=address,
+        rules=settings.rules,
+        is_https=settings.is_https,
+        as_number=settings.as_number_of(address) if address is not None else 0,
+    )
     hit = Hit(
         at=now,
         address=reduce_address(address, settings.record_address),
         user_agent=user_agent,
-        signals=features(
-            method=request.method,
-            is_click=payload.link is not None,
-            is_http_1_0=request.is_http_1_0,
-            headers=request.headers,
-            user_agent=user_agent,
-            address=address,
-            rules=settings.rules,
-        ),
-        country=settings.country_of(address) if address is not None else "",
+        signals=signals,
+        country=_country(settings, address, signals),
+        rules=settings.rules.version,
     )
     event = EventId(entropy(EVENT_ID_BYTES))
     link = payload.link
@@ -222,6 +236,11 @@ def _record(
         part=link.part.name.lower(),
         url=urls.without_query(link.url) if payload.redact else link.url,
     )
+
+
+def _country(settings: HitSettings, address: IPAddress | None, signals: tuple[str, ...]) -> str:
+    """Return where the visitor is; empty behind a proxy of images, which stands somewhere else."""
+    return "" if address is None or hides_its_reader(signals) else settings.country_of(address)
 
 
 def _printable(text: str) -> str:

@@ -26,7 +26,7 @@ from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.statistics import is_human
 from tracker.store import copies, known, schema
 from tracker.store.copies import CopyRow
-from tracker.store.signs import Signs
+from tracker.store.signs import Signs, taints
 from tracker.store.times import to_ms
 
 Rows = list[dict[str, Any]]
@@ -138,6 +138,8 @@ class Intake:
                 self._log(EventType.REJECT, event, one.copy, at_ms, body, mail, first=True)
 
     def _probe(self, record: Probe) -> None:
+        if not taints(record):
+            return
         message, suffix = copies.key(record.copy)
         self._rows[schema.probe].append(
             {
