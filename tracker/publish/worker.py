@@ -2,7 +2,7 @@
 
 Owns order and promise: at least once, in the order of the log, one write in flight. The cursor moves after the
 destination has the records, so a crash between the two repeats them; `mailwake.eventId` is how a reader tells. A
-destination that fails is tried again by a growing schedule, and holds up no other: each has a task and a thread.
+destination that fails is tried again by a growing schedule, and holds up no other: each has a task of its own.
 
 A destination has a cursor from when ingest first meets its name, at the end that the log had then: one that is added
 later does not repeat months of history, and those that are there when a storage is new get its first event.
@@ -13,7 +13,6 @@ Limits: an event that its destination refuses for ever is tried for ever (files 
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Final, assert_never
 
@@ -24,6 +23,7 @@ from tracker.contract.backoff import delay
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import EventDestination, Settings
 from tracker.publish.jsonl import JsonlWriter
+from tracker.publish.outcome import Delivered, Outcome
 from tracker.publish.stdout import StdoutWriter
 from tracker.publish.writers import Writer
 from tracker.store.database import StorageUnavailableError, Store
@@ -125,32 +125,33 @@ class _Worker:
         self._tidied: date | None = None
 
     async def run(self) -> None:
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"publish-{self._destination.name}")
         try:
             while True:
                 self.news.clear()
                 try:
-                    has_more = await self._advance(thread)
+                    outcome, has_more = await self._advance()
                 except StorageUnavailableError:  # the store has said so
                     await asyncio.sleep(self._poll_s)
-                except OSError as error:
-                    await self._fail(error)
-                else:
-                    self._recover()
-                    if not has_more:
-                        await self._rest()
+                    continue
+                if not isinstance(outcome, Delivered):
+                    await self._fail(outcome.reason)
+                    continue
+                self._recover()
+                if not has_more:
+                    await self._rest()
         finally:
-            self._writer.stop()
-            thread.shutdown(wait=False)
+            await self._writer.close()
 
-    async def _advance(self, thread: ThreadPoolExecutor) -> bool:
+    async def _advance(self) -> tuple[Outcome, bool]:
         """Hand one page over; False where there was none."""
         name = self._destination.name
         if self._handed_over is None:
             page = await self._store.read(lambda connection: read_on(connection, name, PAGE))
-            taken = [entry.body for entry in page.entries if self._takes(entry)]
+            taken = [entry for entry in page.entries if self._takes(entry)]
             if taken:
-                await self._on(thread, self._writer.write, taken, self._clock())
+                outcome = await self._writer.write(taken, self._clock())
+                if not isinstance(outcome, Delivered):
+                    return outcome, True
                 PUBLISHED.labels(self._destination.type).inc(len(taken))
             self._handed_over = page if page.entries else None
         done = self._handed_over
@@ -159,22 +160,19 @@ class _Worker:
             self._handed_over = None
         now = self._clock()
         if self._tidied != now.date():
-            await self._on(thread, self._writer.tidy, now)
+            await self._writer.tidy(now)
             self._tidied = now.date()
-        return done is not None
-
-    async def _on(self, thread: ThreadPoolExecutor, work: Callable[..., None], *args: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(thread, work, *args)
+        return Delivered(), done is not None
 
     def _takes(self, entry: LogEntry) -> bool:
         if entry.type not in self._destination.events:
             return False
         return self._destination in self.settings.destinations_of(entry.configuration_set)
 
-    async def _fail(self, error: OSError) -> None:
+    async def _fail(self, reason: str) -> None:
         FAILURES.labels(self._destination.type).inc()
         if not self._failures:
-            _log.warning("destination_failed", destination=self._destination.name, error=error.strerror or str(error))
+            _log.warning("destination_failed", destination=self._destination.name, error=reason)
         self._failures += 1
         await asyncio.sleep(self._pause(self._failures))
 
