@@ -6,6 +6,7 @@ import json
 import os
 import select
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,11 @@ from tracker.contract.settings import ConfigurationSet, EventDestination, Settin
 from tracker.publish import jsonl
 from tracker.publish.jsonl import JsonlWriter
 from tracker.publish.outcome import Delivered, Outcome, TryAgain
+from tracker.publish.publisher import Publisher
+from tracker.publish.schedule import Schedule
 from tracker.publish.stdout import StdoutWriter
-from tracker.publish.worker import Publisher
 from tracker.publish.writers import Writer
-from tracker.store.publishing import LogEntry, Page, move
+from tracker.store.publishing import DestinationState, LogEntry, Page, Progress, settle
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 ALL = frozenset(kind.value for kind in EventType)
@@ -83,12 +85,13 @@ def _destination(name: str, *, events: frozenset[str] = ALL, sets: tuple[str, ..
 
 @asynccontextmanager
 async def _publishing(here: Node, settings: Settings, **writers: Writer) -> AsyncIterator[Publisher]:
+    began_s = time.monotonic()
     publisher = Publisher(
         store=here.store,
         settings=settings,
-        clock=lambda: here.now,
+        clock=lambda: here.now + timedelta(seconds=time.monotonic() - began_s),
         writers=writers,
-        retry_after=[timedelta(milliseconds=5)],
+        schedule=lambda destination: Schedule(pauses=[timedelta(milliseconds=5)]),
         poll_s=0.02,
     )
     running = asyncio.create_task(publisher.run())
@@ -232,9 +235,11 @@ async def test_a_storage_made_anew_does_not_inherit_a_place(tmp_path: Path) -> N
             after=1,
             entries=(LogEntry(seq=9, event_id="e", type="open", configuration_set=None, agent_class=None, body="{}"),),
         )
-        await here.store.write(lambda connection: move(connection, "archive", old))
+        progress = Progress(after=1, to=old.last, state=DestinationState(fingerprint=""), at=NOON, dead=old.entries)
+        await here.store.write(lambda connection: settle(connection, "archive", progress))
 
         assert here.rows("SELECT seq FROM destination_cursor") == [(0,)]
+        assert here.rows("SELECT * FROM dead_letter") == []
 
 
 async def test_tidying_is_done_once_a_day(tmp_path: Path) -> None:
