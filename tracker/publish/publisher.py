@@ -8,9 +8,8 @@ may be replaced while it runs: a destination that changed gets a new worker, whi
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import assert_never
-
-import sqlalchemy as sa
 
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.settings import EventDestination, Settings
@@ -107,7 +106,8 @@ class Publisher:
     async def _measure(self) -> None:
         while True:
             try:
-                found = await self._store.read(self._standings)
+                names = tuple(self._settings.destinations)
+                found = await self._store.read(partial(deadletters.standings, destinations=names))
             except StorageUnavailableError:  # the store has said so, and the last figures stand
                 found = {}
             for name, standing in found.items():
@@ -115,9 +115,6 @@ class Publisher:
                 lag_s = max((self._clock() - oldest).total_seconds(), 0) if oldest is not None else 0
                 _show(name, standing.behind, lag_s)
             await asyncio.sleep(self._poll_s)
-
-    def _standings(self, connection: sa.Connection) -> dict[str, deadletters.Standing]:
-        return deadletters.standings(connection, tuple(self._settings.destinations))
 
 
 def _show(name: str, behind: int, lag_s: float) -> None:

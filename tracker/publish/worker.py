@@ -18,7 +18,6 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final, assert_never
 
-import sqlalchemy as sa
 import structlog
 
 from tracker.contract import formats
@@ -36,11 +35,10 @@ from tracker.store.publishing import (
     LogEntry,
     Page,
     Progress,
-    enter,
+    begin,
     read_on,
     read_state,
     settle,
-    write_state,
 )
 
 PAGE: Final = 500
@@ -131,12 +129,7 @@ class Worker:
         name = self.destination.name
         last_success = state.last_success if state is not None else None
         new = DestinationState(fingerprint=self._fingerprint, last_success=last_success)
-
-        def write(connection: sa.Connection) -> None:
-            enter(connection, [name])
-            write_state(connection, name, new)
-
-        await self._store.write(write)
+        await self._store.write(lambda connection: begin(connection, name, new))
 
     # --- the log -----------------------------------------------------------------------------------------------
 
@@ -207,17 +200,10 @@ class Worker:
             outcome = await self._write([letter.entry])
         # The letter had its one try: whether it was the last of a schedule is a question of the log's events.
         after = self._after(state, outcome, now) or replace(state, attempts=0, next_try=None)
-
-        def write(connection: sa.Connection) -> None:
-            write_state(connection, name, after)
-            if isinstance(outcome, Delivered):
-                deadletters.was_taken(connection, letter)
-            else:
-                deadletters.was_refused(connection, letter, outcome.reason)
-
-        if isinstance(outcome, Delivered):
+        refused = None if isinstance(outcome, Delivered) else outcome.reason
+        if refused is None:
             PUBLISHED.labels(name).inc()
-        await self._store.write(write)
+        await self._store.write(lambda connection: deadletters.settle(connection, name, letter, after, refused))
         return after
 
     def _tell_dead(self, dead: Sequence[LogEntry], reason: str) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from tracker.store.publishing import DestinationState, LogEntry, state_of
+from tracker.store.publishing import DestinationState, LogEntry, state_of, write_state
 from tracker.store.schema import dead_letter, destination_cursor, destination_state, event
 from tracker.store.times import from_ms, to_ms
 
@@ -30,7 +30,8 @@ class DeadLetter:
 class Standing:
     """Where a destination stands.
 
-    `behind` counts the log's events that it has not looked at, `oldest` is when the first of them happened. `state` is None where it was never fed, `replaying` how many of its dead letters are to be sent again.
+    `behind` counts the log's events that it has not looked at, `oldest` is when the first of them happened.
+    `state` is None where it was never fed, `replaying` how many of its dead letters are to be sent again.
     """
 
     state: DestinationState | None = None
@@ -54,15 +55,17 @@ def letters(connection: sa.Connection, destination: str, limit: int) -> list[Dea
     return [_letter(row) for row in rows.mappings()]
 
 
-def was_taken(connection: sa.Connection, letter: DeadLetter) -> None:
-    """Remove a dead letter: the destination has it."""
-    connection.execute(dead_letter.delete().where(dead_letter.c.id == letter.id))
-
-
-def was_refused(connection: sa.Connection, letter: DeadLetter, reason: str) -> None:
-    """Leave a dead letter with the dead again, with the new reason."""
-    again = {"reason": reason, "attempts": letter.attempts + 1, "replay_ms": None}
-    connection.execute(dead_letter.update().where(dead_letter.c.id == letter.id).values(**again))
+def settle(
+    connection: sa.Connection, destination: str, letter: DeadLetter, state: DestinationState, refused: str | None
+) -> None:
+    """Write down what came of sending a dead letter again: it goes where `refused` is None, else it stays, and why."""
+    write_state(connection, destination, state)
+    here = dead_letter.c.id == letter.id
+    if refused is None:
+        connection.execute(dead_letter.delete().where(here))
+        return
+    again = {"reason": refused, "attempts": letter.attempts + 1, "replay_ms": None}
+    connection.execute(dead_letter.update().where(here).values(**again))
 
 
 def ask_again(

@@ -116,6 +116,12 @@ def read_state(connection: sa.Connection, destination: str) -> DestinationState 
     return None if row is None else state_of(row)
 
 
+def begin(connection: sa.Connection, destination: str, state: DestinationState) -> None:
+    """Enter a destination that is new or was configured otherwise."""
+    enter(connection, [destination])
+    write_state(connection, destination, state)
+
+
 def write_state(connection: sa.Connection, destination: str, state: DestinationState) -> None:
     """Write how a destination fares, in place of what was known before."""
     connection.execute(destination_state.delete().where(destination_state.c.destination == destination))
