@@ -24,7 +24,7 @@ _KEYS_OF: Final = {
     "nats": frozenset({"servers", "stream", "credentials"}),
 }
 _NATS_SCHEMES: Final = ("nats", "tls", "ws", "wss")  # those that the protocol's clients know
-_MAKE_SECRET: Final = 'make one: echo "whsec_$(openssl rand -base64 32)"'
+_MAKE_ONE: Final = 'make one: echo "whsec_$(openssl rand -base64 32)"'
 _EVENTS: Final = {event.value.replace("_", ""): event.value for event in EventType}
 
 
@@ -67,7 +67,7 @@ class EventDestinationSection(Section):
     )
     stream: str = Field("MAILWAKE", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="nats: the JetStream stream.")
     credentials: FilePath | None = Field(
-        None, description="nats: a file with the login, as the server's tools make it."
+        None, description="nats: the file of the login, as NATS's tools make it."
     )
     sets: Texts = Field(("*",), description="The sets whose events it takes.")
     events: Annotated[tuple[EventName, ...], BeforeValidator(as_list)] = Field(
@@ -95,7 +95,7 @@ class EventDestinationSection(Section):
         for secret in value or ():
             wrong = fault_of_secret(secret.get_secret_value())
             if wrong is not None:
-                raise UnfitError(wrong, _MAKE_SECRET)
+                raise UnfitError(wrong, _MAKE_ONE)
         return value
 
     @field_validator("servers")
@@ -127,7 +127,7 @@ class EventDestinationSection(Section):
         if self.type == "webhook" and self.url is None:
             yield "webhook needs a url", 'write url = "https://events.shop.example/hook"'
         if self.type == "webhook" and not self.secret:
-            yield "webhook needs a secret", f'write secret = "env:NAME"; {_MAKE_SECRET}'
+            yield "webhook needs a secret", f'write secret = "env:NAME"; {_MAKE_ONE}'
         if self.batch > 1 and self.format == "sns":
             yield "an SNS notification has one event", "remove batch"
         if self.type == "nats" and not self.servers:

@@ -14,7 +14,10 @@ Limits: a receiver that is reached only through a proxy cannot be posted to.
 """
 
 import asyncio
+import errno
+import os
 import re
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -140,7 +143,7 @@ class WebhookWriter:
         except TimeoutError:
             trouble = f"no answer within {self._limit_s:g} s"
         except aiohttp.ClientConnectorError as error:
-            trouble = shown(str(error.os_error))
+            trouble = shown(_words(error.os_error))
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that is no name in IDNA
             trouble = shown(f"{type(error).__name__}: {error}")
         # The status decides: what became of the text behind it changes nothing.
@@ -156,6 +159,12 @@ def shown(text: str) -> str:
     """Return the start of a stranger's text for logs and tables: printable, on one line, without mail addresses."""
     start = "".join([character if character.isprintable() else " " for character in text[: 4 * _SHOWN_CHARACTERS]])
     return re.sub(r"[^\s\"'<>]*@[^\s\"'<>]*", "(address)", " ".join(start.split()))[:_SHOWN_CHARACTERS]
+
+
+def _words(error: OSError) -> str:
+    """Return the system's words: the library's own hold the address once more."""
+    has_number = error.errno in errno.errorcode and not isinstance(error, ssl.SSLError)  # those number otherwise
+    return os.strerror(error.errno) if has_number and error.errno else str(error)
 
 
 def retry_after(value: str, now: datetime) -> timedelta | None:
