@@ -57,9 +57,7 @@ SHOP = webhook("https://events.shop.example/hook", allow_private=False)
 
 
 @asynccontextmanager
-async def _publishing(
-    here: Node, settings: Settings, **writers: Writer
-) -> AsyncIterator[Publisher]:
+async def _publishing(here: Node, settings: Settings, **writers: Writer) -> AsyncIterator[Publisher]:
     publisher = Publisher(
         store=here.store,
         settings=settings,
@@ -225,7 +223,9 @@ async def test_gone_disables_until_somebody_enables_or_the_configuration_changes
         writer = Scripted(Delivered(), Disabled(reason="HTTP 410"), Disabled(reason="HTTP 410"))
         with capture_logs() as logs:
             async with _publishing(here, _settings(SHOP), shop=writer):
-                await until(lambda: _state(here)[3] is not None if here.rows("SELECT 1 FROM destination_state") else False)
+                await until(
+                    lambda: _state(here)[3] is not None if here.rows("SELECT 1 FROM destination_state") else False
+                )
                 here.now += timedelta(days=30)
                 assert REGISTRY.get_sample_value("mailwake_destination_disabled", {"destination": "shop"}) == 1
                 assert _state(here)[2] == "HTTP 410"
@@ -250,7 +250,7 @@ async def test_settings_are_taken_up_while_it_runs(tmp_path: Path) -> None:
         await _take_in(here, "shop")
         async with _publishing(here, _settings(SHOP), shop=old) as publisher:
             await until(lambda: len(old.got) == 3)
-            publisher._writers = {"shop": changed, "more": more}  # noqa: SLF001 - what the settings would make
+            publisher._writers = {"shop": changed, "more": more}
             publisher.renew(_settings(replace(SHOP, secrets=("whsec_another",)), replace(SHOP, name="more")))
             await until(lambda: len(here.rows("SELECT * FROM destination_cursor")) == 2)
             await here.take_in(clicked(2))
@@ -301,7 +301,13 @@ async def test_a_fault_of_a_writer_is_its_own(tmp_path: Path) -> None:
 
 async def test_destinations_that_hang_flood_or_fail_do_not_delay_another(tmp_path: Path) -> None:
     """All of them at once, over HTTP; the lag of each is told."""
-    bad = [never, status(500), status(302, "Location: /"), endless(200, b"x" * 65536, []), status(429, "Retry-After: 9")]
+    bad = [
+        never,
+        status(500),
+        status(302, "Location: /"),
+        endless(200, b"x" * 65536, []),
+        status(429, "Retry-After: 9"),
+    ]
 
     async with node(tmp_path) as here, receiving() as good:
         names = [f"bad{number}" for number in range(len(bad))]

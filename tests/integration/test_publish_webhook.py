@@ -93,7 +93,10 @@ async def test_a_batch_is_a_list_and_a_retried_one_is_the_same() -> None:
         (status(400), TryAgain(reason="HTTP 400")),
         (status(401), TryAgain(reason="HTTP 401")),
         (status(404), TryAgain(reason="HTTP 404")),
-        (status(500, body=b"\x1b[31mdown\r\n for ana@client.example"), TryAgain(reason="HTTP 500: [31mdown for (address)")),
+        (
+            status(500, body=b"\x1b[31mdown\r\n for ana@client.example"),
+            TryAgain(reason="HTTP 500: [31mdown for (address)"),
+        ),
         (status(302, "Location: /elsewhere"), TryAgain(reason="HTTP 302")),
         (status(429, "Retry-After: 90"), TryAgain(reason="HTTP 429", after=timedelta(seconds=90))),
         (
@@ -300,7 +303,7 @@ async def test_a_private_receiver_is_posted_to_where_that_is_allowed() -> None:
         writer = WebhookWriter(webhook(f"http://localhost:{endpoint.port}/"))
         assert await writer.write(_entries(1), NOON) == Delivered()
         await writer.close()
-    guard = WebhookWriter(webhook("http://receiver.example/"))._guard  # noqa: SLF001 - no request leaves this machine
+    guard = WebhookWriter(webhook("http://receiver.example/"))._guard
     with pytest.raises(OSError, match="http: is for private ones"):
         await guard.addresses("192.88.98.1")
 

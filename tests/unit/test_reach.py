@@ -42,7 +42,9 @@ def test_public_addresses_are_posted_to_by_https_alone(text: str) -> None:
     """Whether or not private ones are allowed, too."""
     for allow_private in (False, True):
         assert refusal(ip_address(text), allow_private=allow_private, is_plain=False) is None
-        assert "http: is for private ones" in (refusal(ip_address(text), allow_private=allow_private, is_plain=True) or "")
+        assert "http: is for private ones" in (
+            refusal(ip_address(text), allow_private=allow_private, is_plain=True) or ""
+        )
 
 
 @given(st.ip_addresses(v=4))

@@ -66,9 +66,7 @@ class EventDestinationSection(Section):
         None, examples=['["nats://127.0.0.1:4222"]'], description="nats: the servers, tried in order."
     )
     stream: str = Field("MAILWAKE", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="nats: the JetStream stream.")
-    credentials: FilePath | None = Field(
-        None, description="nats: the file of the login, as NATS's tools make it."
-    )
+    credentials: FilePath | None = Field(None, description="nats: the file of the login, as NATS's tools make it.")
     sets: Texts = Field(("*",), description="The sets whose events it takes.")
     events: Annotated[tuple[EventName, ...], BeforeValidator(as_list)] = Field(
         tuple(event.value for event in EventType),
