@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::anymail.exceptions.AnymailInsec
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         pass
 
 
@@ -88,7 +88,7 @@ async def test_anymail_reads_our_events_one_recipient_each() -> None:
     """Its normalised events have our ids, the recipient, the link, the user agent and the upstream's reply."""
     seen: list[Any] = []
 
-    def hear(sender: object, event: Any, esp_name: str, **kwargs: object) -> None:
+    def hear(sender: object, event: object, esp_name: str, **kwargs: object) -> None:
         seen.append(event)
 
     tracking.connect(hear)

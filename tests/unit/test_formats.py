@@ -62,6 +62,7 @@ def test_sns_is_a_notification_with_the_record_as_a_text() -> None:
 _COMMON = {
     "email": "ana@client.example",
     "bulkId": str(copy_id()),
+    "copyId": str(copy_id()),
     "username": "newsletter",
     "from": "news@shop.example",
     "fromDomain": "shop.example",

@@ -1,7 +1,7 @@
 """The shapes in which a destination may want an event: SES's record as it is, inside an SNS notification, or Tencent's.
 
 The log holds SES's record (`ses.py`); the others are made of it when it is handed over. All of them say which event
-they tell of by `mailwake.eventId`, `MessageId` and `eventId`.
+they tell of by `mailwake.eventId`, `MessageId` and `eventId`; Tencent's has `copyId` beside it.
 
 Sources: Amazon SNS, "HTTP/HTTPS notification JSON format"; Tencent Cloud SES, "Callback"; RFC 2047 (a subject that is
 not ASCII).
@@ -103,6 +103,7 @@ def _tencent(body: str, event_id: str, kind: str) -> str:
         "sentTimestamp": _seconds(sent_at),
         "taskId": 0,
         "eventId": event_id,
+        "copyId": own["copyId"],
         **_tencent_detail(kind, detail),
     }
     return msgspec.json.encode(fields).decode()

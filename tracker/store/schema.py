@@ -190,16 +190,15 @@ dead_letter: Final = Table(
     Column("id", _Number, primary_key=True),
     Column("destination", Text, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("event_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False, index=True),
     Column("type", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("suffix", Text, nullable=False),
-    Column("at_ms", BigInteger, nullable=False),  # when it was given up
+    Column("at_ms", BigInteger, nullable=False, index=True),  # when it was given up
     Column("reason", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("replay_ms", BigInteger),  # when somebody asked that it is sent again, null while nobody does
     Column("body", Text, nullable=False),  # the record, as it is in the log
     Index("ix_dead_letter_destination", "destination", "replay_ms", "id"),
-    Index("ix_dead_letter_copy", "message", "suffix"),
     sqlite_autoincrement=True,  # `replay --id` must not come to mean another
 )

@@ -27,11 +27,11 @@ def upgrade() -> None:
         sa.Column("id", number, primary_key=True),
         sa.Column("destination", sa.Text(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False, index=True),
         sa.Column("type", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("suffix", sa.Text(), nullable=False),
-        sa.Column("at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("at_ms", sa.BigInteger(), nullable=False, index=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("replay_ms", sa.BigInteger()),
@@ -39,4 +39,3 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_dead_letter_destination", "dead_letter", ["destination", "replay_ms", "id"])
-    op.create_index("ix_dead_letter_copy", "dead_letter", ["message", "suffix"])
