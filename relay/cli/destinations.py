@@ -183,16 +183,20 @@ def _standings(config: "Config") -> "dict[str, Standing]":
 
 
 def _read(config: "Config", work: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what the work returns
-    """Ask the storage; None: there is none yet. Exit code 1: it cannot be read."""
+    """Ask the storage; None: there is none yet. Exit code 1: it stays unreadable."""
     from tracker.store.database import StorageUnavailableError, reading
 
     if not config.storage.path.exists():
         return None
-    try:
-        with reading(config.storage.path) as connection:
-            return work(connection)
-    except StorageUnavailableError as error:
-        _end(str(error))
+    ends_at = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with reading(config.storage.path) as connection:
+                return work(connection)
+        except StorageUnavailableError as error:  # a service that has just started may be making the tables
+            if time.monotonic() > ends_at:
+                _end(str(error))
+        time.sleep(0.1)
 
 
 def _write(config: "Config", work: Callable[[Any], int]) -> int:
