@@ -14,13 +14,14 @@ from relay.cli.main import main
 from tests.integration.endpoint import SECRET, receiving, status
 from tests.integration.serving import CONFIG, LIMIT_S, configure, send, serving
 from tracker.publish import probe
+from tracker.publish.guard import ask_system
 
 NEW = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDlkdLaKPLZPQ="
 MESSAGE = b"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: list\r\n\r\nhello\r\n"
 
 
-def _with_webhook(folder: Path, url: str, secret: str = f'"{SECRET}"', more: str = "") -> Path:
-    table = f'[event_destination.shop]\ntype = "webhook"\nurl = "{url}"\nsecret = {secret}\nallow_private = true\n{more}'
+def _with_webhook(folder: Path, url: str, secret: str = f'"{SECRET}"') -> Path:
+    table = f'[event_destination.shop]\ntype = "webhook"\nurl = "{url}"\nsecret = {secret}\nallow_private = true\n'
     return configure(folder, CONFIG.replace('["archive"]', '["archive", "shop"]') + table)
 
 
@@ -28,7 +29,7 @@ def _run(config: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["destinations", *arguments, "--config", str(config)])
 
 
-async def _ask(config: Path, *arguments: str) -> Any:
+async def _ask(config: Path, *arguments: str) -> Any:  # noqa: ANN401 - a document
     """Run a command beside the endpoint, and return its JSON."""
     done = await asyncio.to_thread(_run, config, *arguments, "--json")
     return json.loads(done.stdout)
@@ -36,7 +37,7 @@ async def _ask(config: Path, *arguments: str) -> Any:
 
 async def _until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(LIMIT_S):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.05)
 
 
@@ -169,10 +170,8 @@ async def test_check_looks_at_a_receiver_without_posting(tmp_path: Path, host: s
         async def nobody(name: str) -> list[str]:
             raise OSError("Name or service not known")
 
-        (destination,) = [
-            one for one in _settings(config).destinations.values() if one.name == "shop"
-        ]
-        trouble = await probe.trouble_of(destination, nobody if wrong else probe.ask_system)
+        (destination,) = [one for one in _settings(config).destinations.values() if one.name == "shop"]
+        trouble = await probe.trouble_of(destination, nobody if wrong else ask_system)
         assert (trouble is None) if wrong is None else (trouble is not None and wrong in trouble)
         assert probe.target_of(destination) == f"http://{host}:{endpoint.port}/hook?..."
     assert endpoint.requests == []

@@ -186,7 +186,7 @@ async def test_dead_letters_do_not_hold_up_new_events(tmp_path: Path) -> None:
         await _take_in(here, "shop")
         async with _publishing(here, _settings(SHOP), shop=writer) as publisher:
             await until(lambda: len(here.rows("SELECT * FROM dead_letter")) == 3)
-            writer.outcomes = [Delivered()] + [Dead(reason="HTTP 422")] * 3
+            writer.outcomes = [Delivered(), *[Dead(reason="HTTP 422")] * 3]
             await here.take_in(clicked(2))
             await here.store.write(lambda c: deadletters.ask_again(c, "shop", at=here.now))
             publisher.wake()

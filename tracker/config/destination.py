@@ -23,7 +23,7 @@ _KEYS_OF: Final = {
     "webhook": frozenset({"url", "secret", "batch", "allow_private"}),
     "nats": frozenset({"servers", "stream", "credentials"}),
 }
-_NATS_SCHEMES: Final = ("nats", "tls", "ws", "wss")  # those that the protocol's clients know
+_NATS_SCHEMES: Final = ("nats", "tls")
 _MAKE_ONE: Final = 'make one: echo "whsec_$(openssl rand -base64 32)"'
 _EVENTS: Final = {event.value.replace("_", ""): event.value for event in EventType}
 
