@@ -180,14 +180,12 @@ def retry_after(value: str, now: datetime) -> timedelta | None:
 
 
 async def _read_start(response: aiohttp.ClientResponse) -> bytes:
-    """Read an answer, up to a limit; a longer one has its connection closed, so that no more of it comes."""
+    """Read an answer, up to a limit; the library closes the connection of a longer one when it is let go."""
     pieces: list[bytes] = []
     room = MAX_ANSWER_BYTES
     while room and (piece := await response.content.read(room)):
         pieces.append(piece)
         room -= len(piece)
-    if not response.content.at_eof():
-        response.close()
     return b"".join(pieces)
 
 

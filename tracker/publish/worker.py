@@ -250,7 +250,7 @@ class Worker:
                 return replace(state, disabled_at=now, last_error=outcome.reason)
             case TryAgain():
                 FAILURES.labels(name).inc()
-                if state.since is None or outcome.delivered:
+                if state.since is None:
                     _log.warning("destination_failed", destination=name, error=outcome.reason)
                 after = failed(state, outcome, self._schedule, now=now, entropy=self._uniform())
                 return after and (replace(after, last_success=now, since=now) if outcome.delivered else after)
