@@ -195,13 +195,18 @@ def _check_secrets(draft: Draft) -> None:
         *(("upstream", name, "password") for name in draft.upstreams),
         *(("dkim", name, "key") for name in draft.dkims),
         *(("credential", name, "password_hash") for name in draft.credentials),  # can be guessed at offline
+        *(("event_destination", name, "secret") for name in draft.destinations),
     ):
-        if source.readable_by_others and source.origins.get(configfile.key_path(key)) == "file":
+        origins = source.origins.get(configfile.key_path(key), "").split(configfile.SOURCES)
+        if source.readable_by_others and "file" in origins:
             remedy = f'write "env:NAME" or "file:PATH", or run: chmod 600 {source.path}'
             draft.reader.add(key, "stands in a file that others can read", remedy)
-    for name in draft.dkims:
-        origin = source.origins.get(configfile.key_path(("dkim", name, "key")), "")
-        path = source.base / Path(origin.removeprefix("file:")).expanduser()
-        if origin.startswith("file:") and path.is_file() and path.stat().st_mode & 0o077:
-            wrong = f"{path} can be read by others, who could sign with it"
-            draft.reader.add(("dkim", name, "key"), wrong, f"run: chmod 600 {path}")
+    for key in (
+        *(("dkim", name, "key") for name in draft.dkims),
+        *(("event_destination", name, "secret") for name in draft.destinations),
+    ):
+        for origin in source.origins.get(configfile.key_path(key), "").split(configfile.SOURCES):
+            path = source.base / Path(origin.removeprefix("file:")).expanduser()
+            if origin.startswith("file:") and path.is_file() and path.stat().st_mode & 0o077:
+                wrong = f"{path} can be read by others, who could sign with it"
+                draft.reader.add(key, wrong, f"run: chmod 600 {path}")

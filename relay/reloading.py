@@ -14,7 +14,16 @@ from relay.appconfig import Config, member_of
 from relay.configdraft import TABLES
 
 _TABLES: Final = frozenset(
-    {"relay.tls", "credential", "upstream", "configuration_set", "sender_domain", "dkim", "tracking"}
+    {
+        "relay.tls",
+        "credential",
+        "upstream",
+        "configuration_set",
+        "sender_domain",
+        "event_destination",
+        "dkim",
+        "tracking",
+    }
 )
 _KEYS: Final = frozenset(
     {
@@ -73,8 +82,8 @@ def taken_up(opened: Config, after: Config) -> Config:
             keys = (f"{kind.name}.{name}" for name in kind.model.model_fields)
             names = (key.removeprefix(f"{kind.name}.") for key in keys if not is_live(key))
             tables[member] = now.model_copy(update={name: getattr(before, name) for name in names})
-        elif kind.name not in _TABLES:  # a set may name a new one; it gets nothing before a restart
-            tables[member] = {**now, **before}
+        elif kind.name not in _TABLES:
+            tables[member] = before
     return replace(after, **tables)
 
 

@@ -28,7 +28,7 @@ from tracker.core.rules import Rules
 from tracker.core.visitor import IPNetwork, RecordAddress
 from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
-from tracker.publish.worker import Publisher
+from tracker.publish.publisher import Publisher
 from tracker.runtime import slots
 from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places

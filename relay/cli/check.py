@@ -299,13 +299,22 @@ def _storage(config: "Config", running: "list[Status]") -> Finding:
 
 
 def _destinations(config: "Config") -> Iterator[Finding]:
-    for name in config.destinations:
+    """Look at destinations as far as it goes without handing them an event: `mailwake destinations test` does."""
+    import asyncio
+
+    from tracker.publish.probe import target_of, trouble_of
+
+    for name, destination in config.settings().destinations.items():
         what = f"event_destination.{name}"
-        if any(name in section.destinations for section in config.sets.values()):
-            yield Finding(what=what, outcome="ok", detail="gets events")
-        else:
+        trouble = asyncio.run(trouble_of(destination))
+        if not any(name in section.destinations for section in config.sets.values()):
             remedy = f'add it: [configuration_set.NAME] destinations = ["{name}"]'
             yield Finding(what=what, outcome="failed", detail="no configuration set sends it events", remedy=remedy)
+        elif trouble is not None:
+            remedy = f"mend what it says, then try it: mailwake destinations test {name}"
+            yield Finding(what=what, outcome="failed", detail=f"{target_of(destination)}: {trouble}", remedy=remedy)
+        else:
+            yield Finding(what=what, outcome="ok", detail=f"gets events, at {target_of(destination)}")
 
 
 def _public_url(config: "Config", running: "list[Status]") -> Finding:

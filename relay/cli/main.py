@@ -12,6 +12,7 @@ from relay.cli.check import check
 from relay.cli.config import config
 from relay.cli.credentials import credentials
 from relay.cli.demo import demo
+from relay.cli.destinations import destinations
 from relay.cli.events import events, stats
 from relay.cli.explain import explain
 from relay.cli.init import init
@@ -47,7 +48,7 @@ def main() -> None:
 
 _COMMANDS = (
     serve, demo, init, check, reload, config, rewrite, explain, decode, send, events, stats, queue, credentials,
-    keys, blocks,
+    keys, blocks, destinations,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

@@ -6,12 +6,11 @@ import json
 import os
 import select
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,10 +21,12 @@ from tracker.contract.events import EventType
 from tracker.contract.settings import ConfigurationSet, EventDestination, Settings
 from tracker.publish import jsonl
 from tracker.publish.jsonl import JsonlWriter
+from tracker.publish.outcome import Delivered, Outcome, TryAgain
+from tracker.publish.publisher import Publisher
+from tracker.publish.schedule import Schedule
 from tracker.publish.stdout import StdoutWriter
-from tracker.publish.worker import Publisher
 from tracker.publish.writers import Writer
-from tracker.store.publishing import LogEntry, Page, move
+from tracker.store.publishing import DestinationState, LogEntry, Page, Progress, settle
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 ALL = frozenset(kind.value for kind in EventType)
@@ -35,25 +36,30 @@ class Memory:
     """A destination that remembers; it fails as often as it is told to, and can be made to hang."""
 
     def __init__(self, failures: int = 0) -> None:
-        self.records: list[str] = []
+        self.entries: list[LogEntry] = []
         self.failures = failures
-        self.may_go_on = Event()
+        self.may_go_on = asyncio.Event()
         self.may_go_on.set()
         self.tidied = 0
 
-    def write(self, records: Sequence[str], now: datetime) -> None:
-        self.may_go_on.wait()
+    async def write(self, entries: Sequence[LogEntry], now: datetime) -> Outcome:
+        await self.may_go_on.wait()
         if self.failures:
             self.failures -= 1
-            self.records += records[:1]  # the first has arrived all the same
-            raise ConnectionResetError(104, "Connection reset by peer")
-        self.records += records
+            self.entries += entries[:1]  # the first has arrived all the same
+            return TryAgain(reason="Connection reset by peer")
+        self.entries += entries
+        return Delivered()
 
-    def tidy(self, now: datetime) -> None:
+    async def tidy(self, now: datetime) -> None:
         self.tidied += 1
 
-    def stop(self) -> None:
-        self.may_go_on.set()
+    async def close(self) -> None:
+        pass
+
+    @property
+    def records(self) -> list[str]:
+        return [entry.body for entry in self.entries]
 
     @property
     def types(self) -> list[str]:
@@ -79,12 +85,13 @@ def _destination(name: str, *, events: frozenset[str] = ALL, sets: tuple[str, ..
 
 @asynccontextmanager
 async def _publishing(here: Node, settings: Settings, **writers: Writer) -> AsyncIterator[Publisher]:
+    began_s = time.monotonic()
     publisher = Publisher(
         store=here.store,
         settings=settings,
-        clock=lambda: here.now,
+        clock=lambda: here.now + timedelta(seconds=time.monotonic() - began_s),
         writers=writers,
-        retry_after=[timedelta(milliseconds=5)],
+        schedule=lambda destination: Schedule(pauses=[timedelta(milliseconds=5)]),
         poll_s=0.02,
     )
     running = asyncio.create_task(publisher.run())
@@ -141,7 +148,7 @@ async def test_a_failed_write_is_made_again_and_said_once(tmp_path: Path) -> Non
 
 
 async def test_a_slow_destination_holds_up_no_other(tmp_path: Path) -> None:
-    """Each has a task and a thread of its own."""
+    """Each has a task of its own."""
     slow, quick = Memory(), Memory()
     slow.may_go_on.clear()
     async with node(tmp_path) as here:
@@ -228,9 +235,11 @@ async def test_a_storage_made_anew_does_not_inherit_a_place(tmp_path: Path) -> N
             after=1,
             entries=(LogEntry(seq=9, event_id="e", type="open", configuration_set=None, agent_class=None, body="{}"),),
         )
-        await here.store.write(lambda connection: move(connection, "archive", old))
+        progress = Progress(after=1, to=old.last, state=DestinationState(fingerprint=""), at=NOON, dead=old.entries)
+        await here.store.write(lambda connection: settle(connection, "archive", progress))
 
         assert here.rows("SELECT seq FROM destination_cursor") == [(0,)]
+        assert here.rows("SELECT * FROM dead_letter") == []
 
 
 async def test_tidying_is_done_once_a_day(tmp_path: Path) -> None:
@@ -242,13 +251,20 @@ async def test_tidying_is_done_once_a_day(tmp_path: Path) -> None:
         await until(lambda: archive.tidied == 2)
 
 
-def test_records_are_lines_of_the_day_of_writing(tmp_path: Path) -> None:
+def _entries(*bodies: str) -> list[LogEntry]:
+    return [
+        LogEntry(seq=seq, event_id=str(seq), type="open", configuration_set=None, agent_class=None, body=body)
+        for seq, body in enumerate(bodies, 1)
+    ]
+
+
+async def test_records_are_lines_of_the_day_of_writing(tmp_path: Path) -> None:
     """In UTC, whatever the clock's zone."""
     writer = JsonlWriter(tmp_path / "events", keep=None)
     late = datetime.fromisoformat("2026-11-04T01:30:00+02:00")
 
-    writer.write(['{"a":1}', '{"b":2}'], late)
-    writer.write(['{"c":3}'], late + timedelta(hours=1))
+    assert await writer.write(_entries('{"a":1}', '{"b":2}'), late) == Delivered()
+    assert await writer.write(_entries('{"c":3}'), late + timedelta(hours=1)) == Delivered()
 
     assert (tmp_path / "events" / "2026-11-03.jsonl").read_text() == '{"a":1}\n{"b":2}\n'
     assert (tmp_path / "events" / "2026-11-04.jsonl").read_text() == '{"c":3}\n'
@@ -256,16 +272,16 @@ def test_records_are_lines_of_the_day_of_writing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b'{"a":1}\n{"b"', b'{"a":1}\n' + b"x" * 200_000, b"x" * 70_000])
-def test_a_line_that_a_crash_cut_off_is_cut_away(tmp_path: Path, rest: bytes) -> None:
+async def test_a_line_that_a_crash_cut_off_is_cut_away(tmp_path: Path, rest: bytes) -> None:
     """It was never acknowledged and is written again: else two records would stand on one line."""
     path = tmp_path / "2026-11-03.jsonl"
     path.write_bytes(rest)
-    JsonlWriter(tmp_path, keep=None).write(['{"b":2}'], NOON)
+    await JsonlWriter(tmp_path, keep=None).write(_entries('{"b":2}'), NOON)
 
     assert path.read_bytes() == rest[: rest.rfind(b"\n") + 1] + b'{"b":2}\n'
 
 
-def test_the_folder_is_flushed_until_the_name_of_a_file_is_on_the_disk(
+async def test_the_folder_is_flushed_until_the_name_of_a_file_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that failed leaves the file there, but not for certain: the next one must not take its name for safe."""
@@ -279,53 +295,61 @@ def test_the_folder_is_flushed_until_the_name_of_a_file_is_on_the_disk(
     monkeypatch.setattr(jsonl, "flush_folder", flush)
     writer = JsonlWriter(tmp_path / "events", keep=None)
 
-    with pytest.raises(OSError, match="flushed"):
-        writer.write(['{"a":1}'], NOON)
+    assert await writer.write(_entries('{"a":1}'), NOON) == TryAgain(reason="the folder cannot be flushed")
     for _ in range(2):
-        writer.write(['{"a":1}'], NOON)
+        await writer.write(_entries('{"a":1}'), NOON)
     assert len(flushed) == 2
     (tmp_path / "events" / "2026-11-03.jsonl").unlink()
-    writer.write(['{"b":2}'], NOON)
+    await writer.write(_entries('{"b":2}'), NOON)
     assert len(flushed) == 3
 
 
-def test_old_files_are_removed_and_foreign_ones_are_not(tmp_path: Path) -> None:
+async def test_old_files_are_removed_and_foreign_ones_are_not(tmp_path: Path) -> None:
     """A file goes when its day ended longer than `keep` ago."""
     names = ["2026-11-01.jsonl", "2026-11-02.jsonl", "2026-13-99.jsonl", "notes.txt", "2026-10-01.jsonl.gz"]
     for name in names:
         (tmp_path / name).touch()
-    JsonlWriter(tmp_path, keep=timedelta(days=1)).tidy(NOON)
+    await JsonlWriter(tmp_path, keep=timedelta(days=1)).tidy(NOON)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
-def test_a_file_that_is_a_link_elsewhere_is_not_followed(tmp_path: Path) -> None:
+async def test_a_file_that_is_a_link_elsewhere_is_not_followed(tmp_path: Path) -> None:
     """Who may write into the folder must not choose what we append to."""
     (tmp_path / "2026-11-03.jsonl").symlink_to(tmp_path / "victim")
 
-    with pytest.raises(OSError, match="symbolic"):
-        JsonlWriter(tmp_path, keep=None).write(["{}"], NOON)
+    outcome = await JsonlWriter(tmp_path, keep=None).write(_entries("{}"), NOON)
+    assert isinstance(outcome, TryAgain)
+    assert "symbolic" in outcome.reason
     assert not (tmp_path / "victim").exists()
 
 
-def test_standard_output_gets_lines_and_gives_up_when_told_to(tmp_path: Path) -> None:
+async def test_a_writer_waits_for_whoever_rewrites_the_files(tmp_path: Path) -> None:
+    """Else a line would be appended to a file that is just being replaced by one without a person's lines."""
+    writer = JsonlWriter(tmp_path, keep=None)
+    with jsonl.locked(tmp_path):
+        writing = asyncio.create_task(writer.write(_entries("{}"), NOON))
+        await asyncio.wait([writing], timeout=0.1)
+        assert not writing.done()
+        assert not (tmp_path / "2026-11-03.jsonl").exists()
+
+    assert await writing == Delivered()
+
+
+async def test_standard_output_gets_lines_and_gives_up_when_told_to() -> None:
     """A pager that pauses must not keep the process from ending."""
     reading, writing = os.pipe()
     writer = StdoutWriter(writing)
-    writer.write(['{"a":1}', '{"b":2}'], NOON)
+    assert await writer.write(_entries('{"a":1}', '{"b":2}'), NOON) == Delivered()
     assert os.read(reading, 100) == b'{"a":1}\n{"b":2}\n'
 
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        blocked = thread.submit(writer.write, ["x" * 1_000_000], NOON)
-        has_room = select.poll()
-        has_room.register(writing, select.POLLOUT)
-        while has_room.poll(0):
-            pass
-        writer.stop()
-        with pytest.raises(InterruptedError):
-            blocked.result()
+    blocked = asyncio.create_task(writer.write(_entries("x" * 1_000_000), NOON))
+    has_room = select.poll()
+    has_room.register(writing, select.POLLOUT)
+    await until(lambda: not has_room.poll(0))
+    await writer.close()
+    assert isinstance(await blocked, TryAgain)
 
     os.close(reading)
-    with pytest.raises(BrokenPipeError):
-        StdoutWriter(writing).write(["{}"], NOON)
+    assert await StdoutWriter(writing).write(_entries("{}"), NOON) == TryAgain(reason="Broken pipe")
     os.close(writing)

@@ -131,7 +131,7 @@ http_port = 8080
     assert problems["configuration_set.default.upstream"].endswith("choose from default, other")
     assert "'nowhere'" in problems["configuration_set.default.destinations"]
     assert "no domain" in problems['sender_domain."shop..example"']
-    assert "not in this version" in problems["event_destination.archive.type"]
+    assert "webhook needs a url" in problems["event_destination.archive"]
     assert "no login" in problems["console.listen"]
     assert "private" in problems["metrics.listen"]
     assert "only SQLite" in problems["storage.url"]

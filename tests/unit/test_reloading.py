@@ -37,7 +37,6 @@ def _config(folder: Path, *edits: tuple[str, str], more: str = "") -> Config:
     [
         (('listen = ["127.0.0.1:2525"]', 'listen = ["127.0.0.1:2526"]'), "relay.listen"),
         (("[relay]", '[relay]\nhostname = "other.example"'), "relay.hostname"),
-        (('path = "events"', 'path = "others"'), "event_destination.archive.path"),
         (("[upstream", '[spool]\ndirectory = "elsewhere"\n[upstream'), "spool.directory"),
         (("[upstream", "[tracking]\nverify_sample = 0.5\n[upstream"), "tracking.verify_sample"),
     ],
@@ -56,6 +55,7 @@ def test_what_wants_a_restart_is_named_and_stays(tmp_path: Path, edit: tuple[str
         ("[relay]", "[relay]\nmax_connections = 7"),
         ('url = "maildir:mail"', 'url = "maildir:other"'),
         ("[configuration_set.default]", "[configuration_set.default]\nopen_tracking = false"),
+        ('path = "events"', 'path = "others"'),
         ("[upstream", '[spool]\nretry_for = "1d"\n[upstream'),
         ("[upstream", '[tracking]\ncollect_for = "7d"\n[upstream'),
         ("[upstream", '[upstream.second]\nurl = "maildir:second"\n[upstream'),
@@ -71,11 +71,11 @@ def test_what_is_in_force_at_once_is_not_named(tmp_path: Path, edit: tuple[str, 
 
 
 def test_a_set_may_name_a_destination_that_is_new(tmp_path: Path) -> None:
-    """The destination begins at the restart; events of the set find its name before that, and no fault."""
+    """Both begin with the same reload."""
     new = '[event_destination.more]\ntype = "stdout"\n'
     opened, after = _config(tmp_path), _config(tmp_path, ('["archive"]', '["archive", "more"]'), more=new)
     config = taken_up(opened, after)
 
-    assert {key.partition(".more.")[0] for key in wants_restart(opened, after)} == {"event_destination"}
+    assert wants_restart(opened, after) == []
     names = [destination.name for destination in config.settings().destinations_of("default")]
     assert names == ["archive", "more"]

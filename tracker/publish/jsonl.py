@@ -6,22 +6,36 @@ each write and closed after it: whoever moves or removes it meets no surprise, a
 Theory: a line that a crash or a full disk cut off was never acknowledged, so it is cut away and written again. That is
 done before a write and not at start, because a failed write leaves one too.
 
+Whoever rewrites files of the folder, to take a person's lines out of them, holds its lock meanwhile (`locked`): the
+writer holds it for each write, so that neither works on what the other is about to replace.
+
 Limits: the folder belongs to one destination; a program that appends to the files too would have its unfinished last
 line cut away.
 """
 
+import asyncio
+import fcntl
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tracker.runtime.durable import flush_folder, write_whole
+import structlog
 
+from tracker.publish.outcome import Delivered, Outcome, TryAgain
+from tracker.runtime.durable import flush_folder, write_whole
+from tracker.store.publishing import LogEntry
+
+_LOCK: Final = ".lock"
 _NAME: Final = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl", re.ASCII)
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _CHUNK: Final = 65536
+
+_log = structlog.get_logger()
 
 
 class JsonlWriter:
@@ -32,26 +46,46 @@ class JsonlWriter:
         self._directory = directory
         self._keep = keep
         self._named: Path | None = None  # the file whose name is certainly on the disk
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish-jsonl")
 
-    def write(self, records: Sequence[str], now: datetime) -> None:
-        """Append the records to the day's file and flush it to the disk. OSError: it cannot be written."""
+    async def write(self, entries: Sequence[LogEntry], now: datetime) -> Outcome:
+        """Append the records to the day's file and flush it to the disk."""
+        lines = b"".join([entry.body.encode() + b"\n" for entry in entries])
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._append, lines, now)
+        except OSError as error:
+            return TryAgain(reason=error.strerror or str(error))
+        return Delivered()
+
+    async def tidy(self, now: datetime) -> None:
+        """Remove the files of days that ended longer than `keep` ago; other files are left alone."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._remove_old, now)
+        except OSError as error:  # the next day's turn takes them
+            _log.warning("jsonl_not_tidied", path=str(self._directory), error=error.strerror or str(error))
+
+    async def close(self) -> None:
+        """Let the thread end when its last write has: a disk cannot be told to hurry."""
+        self._thread.shutdown(wait=False)
+
+    def _append(self, lines: bytes, now: datetime) -> None:
         path = self._directory / f"{now.astimezone(UTC).date().isoformat()}.jsonl"
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            self._named = None
-        descriptor = os.open(path, _OPEN, 0o600)  # addresses are in it
-        try:
-            _cut_unfinished_line(descriptor)
-            write_whole(descriptor, [b"".join([record.encode() + b"\n" for record in records])])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with locked(self._directory):
+            if not path.exists():
+                self._named = None
+            descriptor = os.open(path, _OPEN, 0o600)  # addresses are in it
+            try:
+                _cut_unfinished_line(descriptor)
+                write_whole(descriptor, [lines])
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         if path != self._named:
             flush_folder(self._directory)  # else a power cut may take the whole file
             self._named = path
 
-    def tidy(self, now: datetime) -> None:
-        """Remove the files of days that ended longer than `keep` ago; other files are left alone."""
+    def _remove_old(self, now: datetime) -> None:
         if self._keep is None or not self._directory.is_dir():
             return
         for path in self._directory.iterdir():
@@ -59,8 +93,19 @@ class JsonlWriter:
             if day is not None and _end_of(day) + self._keep <= now:
                 path.unlink(missing_ok=True)
 
-    def stop(self) -> None:
-        """Do nothing: a disk cannot be told to hurry."""
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Have the folder's files to oneself, against the writer and whoever rewrites them; waits for the other.
+
+    OSError: the folder is not there or cannot be written.
+    """
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _cut_unfinished_line(descriptor: int) -> None:

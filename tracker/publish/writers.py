@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from tracker.publish.outcome import Outcome
+from tracker.store.publishing import LogEntry
+
 
 class Writer(Protocol):
-    """Hands records over. Called on a thread of its own, one call at a time; may block."""
+    """Hands events over. Called by one task, one call at a time; never blocks the loop; total."""
 
-    def write(self, records: Sequence[str], now: datetime) -> None:
-        """Hand the records over, in order; when this returns, the destination has them all.
+    async def write(self, entries: Sequence[LogEntry], now: datetime) -> Outcome:
+        """Hand the events over, in order, and say what came of it.
 
-        OSError: it has perhaps some of them; all are written again later.
+        `body` of an entry is the text to hand over, already in the destination's format.
         """
         ...
 
-    def tidy(self, now: datetime) -> None:
-        """Remove what is not kept any longer; called now and then, with or without events. OSError: not now."""
+    async def tidy(self, now: datetime) -> None:
+        """Remove what is not kept any longer; called once a day, with or without events."""
         ...
 
-    def stop(self) -> None:
-        """Make a blocked `write` end soon, with an OSError; called from another thread."""
+    async def close(self) -> None:
+        """Let go of what is open; called once, also after a `write` that was cancelled. Waits for nobody."""
         ...

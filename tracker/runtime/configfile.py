@@ -25,6 +25,7 @@ from tracker.runtime.units import UnfitError
 ENVIRONMENT_FILE: Final = "MAILWAKE_CONFIG"
 OVERRIDE_PREFIX: Final = "MAILWAKE__"
 DEFAULT_PATHS: Final = (Path("config.toml"), Path("/etc/mailwake/config.toml"))
+SOURCES: Final = ", "  # between the origins of a list whose texts come from several places
 REFERENCE: Final = "docs/reference/configuration.md"
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -57,7 +58,10 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file as it was read: its values, and by key path where each came from (`"file"`, `"MAILWAKE__LOG__LEVEL"`)."""
+    """A file as it was read: its values, and by key path where each came from (`"file"`, `"MAILWAKE__LOG__LEVEL"`).
+
+    The texts of a list may come from several places: `"file, env:NAME"`.
+    """
 
     path: Path
     values: Mapping[str, Any]
@@ -236,9 +240,11 @@ class _Loader:
         if isinstance(value, dict):
             return {key: self.resolve((*parts, key), inner) for key, inner in value.items()}
         path = key_path(parts)
-        self.origins.setdefault(path, "file")
+        here = self.origins.setdefault(path, "file")
         if isinstance(value, list):
             taken = [self._take(path, inner) for inner in value]
+            sources = dict.fromkeys(inner if _is_reference(inner) else here for inner in value)
+            self.origins[path] = SOURCES.join(sources) or here
             return _FAILED if any(inner is _FAILED for inner in taken) else taken
         return self._take(path, value)
 
@@ -279,6 +285,10 @@ class _Loader:
     def _fail(self, path: str, wrong: str, remedy: str) -> object:
         self.problems.append(Problem(key=path, wrong=wrong, remedy=remedy))
         return _FAILED
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("env:", "file:"))
 
 
 def _find_key(table: Mapping[str, object], part: str) -> str:

@@ -179,3 +179,38 @@ block: Final = Table(
     Column("added_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# --- events on their way to destinations ------------------------------------------------------------------------
+
+destination_state: Final = Table(
+    "destination_state",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),  # of its configuration: another one is tried at once
+    Column("attempts", Integer, nullable=False),  # that failed, without a success between them
+    Column("since_ms", BigInteger),  # when it began to fail, null while it does not
+    Column("next_try_ms", BigInteger),
+    Column("last_error", Text),
+    Column("last_success_ms", BigInteger),
+    Column("disabled_ms", BigInteger),  # when it said that it wants nothing any more
+    sqlite_with_rowid=False,
+)
+
+dead_letter: Final = Table(
+    "dead_letter",
+    metadata,
+    Column("id", _Number, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("event_id", Text, nullable=False, index=True),
+    Column("type", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("suffix", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False, index=True),  # when it was given up
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("replay_ms", BigInteger),  # when somebody asked that it is sent again, null while nobody does
+    Column("body", Text, nullable=False),  # the record, as it is in the log
+    Index("ix_dead_letter_destination", "destination", "replay_ms", "id"),
+    sqlite_autoincrement=True,  # `replay --id` must not come to mean another
+)
