@@ -80,7 +80,7 @@ def run_process(config: Config, keys: Secrets, bound: Mapping[str, list[socket]]
 
 def listens(config: Config, parts: Sequence[str]) -> dict[str, Sequence[ListenAddress]]:
     """Return what a process with these parts listens on."""
-    by_part = {"relay": config.relay.listen, "tracker": config.tracker.listen, "console": config.console.listen}
+    by_part = {"relay": config.relay.listen, "tracker": config.tracker_listen, "console": config.console.listen}
     return {**{part: by_part[part] for part in PARTS if part in parts}, "metrics": [config.metrics.listen]}
 
 
@@ -132,6 +132,8 @@ class _Process:
         self._reloads: list[asyncio.Future[Reloaded]] = []
         settings = self._settings(config)
         self._tracker = Tracker(self._tracker_options(config), settings, keys)
+        if "tracker" in bound:
+            self._tracker.secure(roomoptions.load_tracker_tls(config))
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
         if "relay" in bound:
@@ -223,7 +225,8 @@ class _Process:
         if "console" in self._bound:
             await stack.enter_async_context(serving(self._tracker.console(self._view), self._bound["console"]))
         if "tracker" in self._bound:
-            await self._tracker.serve_hits(self._bound["tracker"])
+            plain, with_tls = serve.by_scheme(self._bound["tracker"], self._listens["tracker"])
+            await self._tracker.serve_hits(plain, with_tls)
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
             background.append(group.create_task(self._look_for_logins(self._relay), name="look for logins"))
@@ -246,6 +249,7 @@ class _Process:
             roomoptions.check_shares(found, self._seat.share.count)
             config = taken_up(self._opened, found)
             settings = self._settings(config)
+            tls = await asyncio.to_thread(roomoptions.load_tracker_tls, config) if "tracker" in self._bound else None
             if self._relay is not None:
                 await self._relay.reload(config, settings)
         except ConfigError as error:
@@ -253,6 +257,8 @@ class _Process:
             _log.error("reload_refused", problems=reloaded.problems)
             return reloaded
         self._tracker.renew(self._tracker_options(config), settings)
+        if "tracker" in self._bound:
+            self._tracker.secure(tls)
         reloaded = Reloaded(restart=wants_restart(self._opened, found))
         self._config = config
         _log.info("configuration_reloaded", path=str(config.source.path))

@@ -14,7 +14,7 @@ from relay.appconfig import Config, member_of
 from relay.configdraft import TABLES
 
 _TABLES: Final = frozenset(
-    {"relay.tls", "credential", "upstream", "configuration_set", "sender_domain", "dkim", "tracking"}
+    {"relay.tls", "tracker.tls", "credential", "upstream", "configuration_set", "sender_domain", "dkim", "tracking"}
 )
 _KEYS: Final = frozenset(
     {
@@ -41,6 +41,7 @@ _KEYS: Final = frozenset(
         "tracker.trusted_proxies",
     }
 )
+_TRACKER_TLS: Final = "tracker.tls"
 _NOT_THESE: Final = frozenset({"tracking.verify_sample"})
 
 
@@ -55,7 +56,8 @@ def wants_restart(before: Config, after: Config) -> list[str]:
     """Return the keys that changed and are not in force before a restart: `["relay.listen"]`."""
     old, new = dict(_values(before)), dict(_values(after))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [key for key in changed if not is_live(key)]
+    restart = [key for key in changed if not is_live(key)]
+    return [*restart, _TRACKER_TLS] if _changes_whether_tls(before, after) else restart
 
 
 def taken_up(opened: Config, after: Config) -> Config:
@@ -73,7 +75,14 @@ def taken_up(opened: Config, after: Config) -> Config:
             tables[member] = now.model_copy(update={name: getattr(before, name) for name in names})
         elif kind.name not in _TABLES:  # a set may name a new one; it gets nothing before a restart
             tables[member] = {**now, **before}
+    if _changes_whether_tls(opened, after):
+        tables["tracker_tls"] = opened.tracker_tls
     return replace(after, **tables)
+
+
+def _changes_whether_tls(before: Config, after: Config) -> bool:
+    """Say whether the tracking host's addresses would begin or cease to speak TLS; what listens already cannot."""
+    return bool(before.tracker_tls.pairs) != bool(after.tracker_tls.pairs)
 
 
 def is_live(key: str) -> bool:

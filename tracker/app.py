@@ -31,9 +31,11 @@ from tracker.journal.writer import Journal
 from tracker.publish.worker import Publisher
 from tracker.runtime import slots
 from tracker.runtime.secrets import Secrets
+from tracker.runtime.tls import Door, ServerTls
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
 from tracker.web.app import TrackingHost
+from tracker.web.tls import EXPIRY, open_door
 
 INGESTER_LOCK: Final = "ingester.lock"
 _LOCK_POLL_S: Final = 2.0
@@ -78,6 +80,7 @@ class Tracker:
             on_commit=self.publisher.wake,
         )
         self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
+        self._door: Door | None = None
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
             record=self.journal.emit_within,
@@ -104,9 +107,17 @@ class Tracker:
         """Open the journal. OSError: its folder cannot be written."""
         await self.journal.open()
 
-    async def serve_hits(self, sockets: Sequence[socket.socket]) -> None:
-        """Answer links and pixels from now on."""
-        await self._host.start(sockets)
+    async def serve_hits(self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()) -> None:
+        """Answer links and pixels from now on, on some sockets by TLS; its certificates were given by `secure`."""
+        await self._host.start(sockets, tls_sockets=tls_sockets, door=self._door)
+
+    def secure(self, tls: ServerTls | None) -> None:
+        """Use these certificates for connections that come from now on. None: the host speaks no TLS."""
+        if tls is None:
+            EXPIRY.set(0)
+        else:
+            self._door = self._door or open_door(tls, now)
+            self._door.use(tls)
 
     async def ingest(self) -> None:
         """Take journals in and publish, until cancelled; waits while another process of the node does."""

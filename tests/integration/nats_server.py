@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from nats.aio.client import Client
 
 from tests.machine import lacking
+from tracker.contract.settings import EventDestination
+from tracker.publish.nats import NatsWriter
+from tracker.store.publishing import LogEntry
 
 _CONFIG = """
 listen: "127.0.0.1:{port}"
@@ -152,3 +156,26 @@ def _jwt(signer: Ed25519PrivateKey, issuer: str, subject: str, claim: dict[str, 
 
 def _base64(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+BUS = EventDestination(name="bus", type="nats", servers=("nats://127.0.0.1:1",))
+
+
+def entries(count: int, *, type: str = "open", first: int = 1, body: str = '{"n":%d}') -> list[LogEntry]:  # noqa: A002
+    """Make entries of the log."""
+    return [
+        LogEntry(
+            seq=number,
+            event_id=f"id{number}",
+            type=type,
+            configuration_set="promo",
+            agent_class=None,
+            body=body % number if "%d" in body else body,
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def writer(server: NatsServer, **fields: object) -> NatsWriter:
+    """Make a writer to a server."""
+    return NatsWriter(replace(BUS, **{"servers": (server.url,), **fields}))  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ token says all. What smuggles requests (two lengths, no Host or two, folded fiel
 
 Standards: RFC 9112 §3.2 (Host), §6 (bodies: none is expected, and a connection that bears one is closed).
 
-Limits: no TLS, no limit on connections. A path with bytes beyond ASCII is refused by the library's parser, even where
+Limits: no limit on connections. A path with bytes beyond ASCII is refused by the library's parser, even where
 they stand behind a token.
 """
 
@@ -26,7 +26,9 @@ from tracker.contract.urls import LINK_PREFIX, PIXEL_PREFIX
 from tracker.core import challenge
 from tracker.core.hit import METHOD_NOT_ALLOWED, NOT_FOUND, HitSettings, HttpAnswer, path_of, plain
 from tracker.runtime.observe import MALFORMED_REQUESTS
+from tracker.runtime.tls import Door
 from tracker.web.hits import Hits, Record, respond
+from tracker.web.tls import TlsSite
 
 MAX_LINE_BYTES: Final = 65_536  # what is no hit is answered, not cut off; a path of ours is much shorter
 MAX_TARGET_CHARACTERS: Final = 8_192  # a token has 4,096, and what clients append is ignored
@@ -73,12 +75,17 @@ class TrackingHost:
         self._is_draining = False
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound; they are closed when drained."""
+    async def start(
+        self, sockets: Sequence[socket.socket], *, tls_sockets: Sequence[socket.socket] = (), door: Door | None = None
+    ) -> None:
+        """Serve on sockets that are bound, behind the door on `tls_sockets`; they are closed when drained."""
         self._runner = web.ServerRunner(_Server(self._handle), shutdown_timeout=DRAIN_S)
         await self._runner.setup()
         for bound in sockets:
             await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
+        if door is not None:
+            for bound in tls_sockets:
+                await TlsSite(self._runner, bound, door, backlog=BACKLOG).start()
 
     async def drain(self) -> None:
         """Stop listening, answer what is in flight, for at most `DRAIN_S`, and close the connections."""
