@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -85,6 +86,7 @@ class Tracker:
             settings=lambda: self._hit_settings,
             record=self.journal.emit_within,
             verification_key=secrets.verification_key,
+            is_ours=lambda host: host in {urlsplit(f"//{own}").hostname for own in self._settings.own_hosts},
             clock=now,
         )
 

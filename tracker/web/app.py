@@ -48,6 +48,7 @@ _MALFORMED: Final = plain(400, "This is no request.\n")
 _FAILED: Final = plain(500, "Something went wrong here.\n")
 _TOO_LONG: Final = plain(414, "The address is too long.\n")
 _BAD_CHALLENGE: Final = plain(400, "A challenge has 16 to 128 characters of A-Z, a-z, 0-9, - and _.\n")
+_OURS: Final = plain(200, "ours\n")
 _LIVE: Final = plain(200, "live\n")
 _READY: Final = plain(200, "ready\n")
 
@@ -62,16 +63,19 @@ class TrackingHost:
         record: Record,
         verification_key: bytes,
         not_ready: Callable[[], str | None] = lambda: None,
+        is_ours: Callable[[str], bool] = lambda _host: False,
         clock: Clock = lambda: datetime.now(UTC),
         entropy: Entropy = os.urandom,
     ) -> None:
         """`settings` gives the snapshot in force, `record` is the journal's `emit_within`.
 
-        `not_ready` says in a few words, to strangers, why no requests should be sent here, or None.
+        `not_ready` says in a few words, to strangers, why no requests should be sent here, or None. `is_ours` says
+        whether links point to a host, `"trace.shop.example"`: a proxy asks before it gets a certificate for it.
         """
         self._hits = Hits(settings=settings, record=record, clock=clock, entropy=entropy)
         self._verification_key = verification_key
         self._not_ready = not_ready
+        self._is_ours = is_ours
         self._is_draining = False
         self._runner: web.ServerRunner | None = None
 
@@ -120,8 +124,11 @@ class TrackingHost:
         return _READY if reason is None else plain(503, f"{reason}\n")
 
     def _verify(self, query: str) -> HttpAnswer:
-        """Answer a challenge as `tracker.core.challenge` has it."""
-        nonces = parse_qs(query, keep_blank_values=True).get("challenge", [])
+        """Answer a challenge as `tracker.core.challenge` has it, or whether a host is ours."""
+        fields = parse_qs(query, keep_blank_values=True)
+        nonces = fields.get("challenge", [])
+        if not nonces and len(hosts := fields.get("domain", [])) == 1 and self._is_ours(hosts[0].lower()):
+            return _OURS
         if not nonces:
             return NOT_FOUND
         proof = challenge.answer(self._verification_key, nonces[0]) if len(nonces) == 1 else None
