@@ -254,6 +254,7 @@ class _Process:
                 await self._relay.reload(config, settings)
         except ConfigError as error:
             reloaded = Reloaded(problems=[str(problem) for problem in error.problems])
+            observe.RELOADS.labels("refused").inc()
             _log.error("reload_refused", problems=reloaded.problems)
             return reloaded
         self._tracker.renew(self._tracker_options(config), settings)
@@ -261,6 +262,7 @@ class _Process:
             self._tracker.secure(tls)
         reloaded = Reloaded(restart=wants_restart(self._opened, found))
         self._config = config
+        observe.RELOADS.labels("done").inc()
         _log.info("configuration_reloaded", path=str(config.source.path))
         if reloaded.restart:
             _log.warning("reload_needs_restart", keys=reloaded.restart)
@@ -313,6 +315,8 @@ class _Process:
             return "stopping"
         if self._relay is not None and self._relay.admit() is not None:
             return "the spool is full"
+        if self._tracker.journal.is_failing:
+            return "the journal cannot be written"
         return None
 
     async def _view(self) -> ProcessView:

@@ -249,6 +249,7 @@ class Relay:
         while True:
             await asyncio.sleep(_LOOK_FOR_SLOTS_S)
             self._gate.publish()
+            self._runner.tell_oldest()
             try:
                 free = await asyncio.to_thread(slots.left, root, QUEUE) - unusable
                 for slot in await asyncio.to_thread(slots.adopt, _SPOOL, root, QUEUE, free & before):

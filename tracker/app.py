@@ -33,6 +33,7 @@ from tracker.publish.worker import Publisher
 from tracker.runtime import slots
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.tls import Door, ServerTls
+from tracker.store.backlog import BacklogWatch
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
 from tracker.web.app import TrackingHost
@@ -80,6 +81,7 @@ class Tracker:
             destinations=settings.destinations,
             on_commit=self.publisher.wake,
         )
+        self._backlog = BacklogWatch(self.store, options.journal_root, now)
         self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
         self._door: Door | None = None
         self._host = TrackingHost(
@@ -128,6 +130,7 @@ class Tracker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ingester.run(), name="ingest")
                 group.create_task(self.publisher.run(), name="publish")
+                group.create_task(self._backlog.run(), name="backlog")
         finally:
             os.close(lock)
 
