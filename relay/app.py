@@ -83,7 +83,7 @@ def run_process(config: Config, keys: Secrets, bound: Mapping[str, list[socket]]
 
 def listens(config: Config, parts: Sequence[str]) -> dict[str, Sequence[ListenAddress]]:
     """Return what a process with these parts listens on."""
-    by_part = {"relay": config.relay.listen, "tracker": config.tracker.listen, "console": config.console.listen}
+    by_part = {"relay": config.relay.listen, "tracker": config.tracker_listen, "console": config.console.listen}
     return {**{part: by_part[part] for part in PARTS if part in parts}, "metrics": [config.metrics.listen]}
 
 
@@ -155,6 +155,8 @@ class _Process:
         self._keys.look()  # of a worker: what came since the node was started
         settings = self._settings(config)
         self._tracker = Tracker(self._tracker_options(config, roomoptions.places(config)), settings, self._keys)
+        if "tracker" in bound:
+            self._tracker.secure(roomoptions.load_tracker_tls(config))
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
         if "relay" in bound:
@@ -248,7 +250,8 @@ class _Process:
         if "console" in self._bound:
             await stack.enter_async_context(serving(self._tracker.console(self._view), self._bound["console"]))
         if "tracker" in self._bound:
-            await self._tracker.serve_hits(self._bound["tracker"])
+            plain, with_tls = serve.by_scheme(self._bound["tracker"], self._listens["tracker"])
+            await self._tracker.serve_hits(plain, with_tls)
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
         background += [group.create_task(watching, name="look") for watching in self._watching()]
@@ -283,15 +286,20 @@ class _Process:
             config = taken_up(self._opened, found)
             settings = self._settings(config)
             options = self._tracker_options(config, await asyncio.to_thread(roomoptions.places, config))
+            tls = await asyncio.to_thread(roomoptions.load_tracker_tls, config) if "tracker" in self._bound else None
             if self._relay is not None:
                 await self._relay.reload(config, settings)
         except ConfigError as error:
             reloaded = Reloaded(problems=[str(problem) for problem in error.problems])
+            observe.RELOADS.labels("refused").inc()
             _log.error("reload_refused", problems=reloaded.problems)
             return reloaded
         self._tracker.renew(options, settings)
+        if "tracker" in self._bound:
+            self._tracker.secure(tls)
         reloaded = Reloaded(restart=wants_restart(self._opened, found))
         self._config = config
+        observe.RELOADS.labels("done").inc()
         _log.info("configuration_reloaded", path=str(config.source.path))
         if reloaded.restart:
             _log.warning("reload_needs_restart", keys=reloaded.restart)
@@ -341,6 +349,8 @@ class _Process:
             return "stopping"
         if self._relay is not None and self._relay.admit() is not None:
             return "the spool is full"
+        if self._tracker.journal.is_failing:
+            return "the journal cannot be written"
         return None
 
     async def _view(self) -> ProcessView:

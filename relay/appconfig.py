@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from tracker.config.account import ConfigurationSetSection, SenderDomainSection,
 from tracker.config.destination import EventDestinationSection
 from tracker.config.host import ConsoleSection, MetricsSection, TrackerSection
 from tracker.config.node import JournalSection, KeysSection, LogSection, StorageSection, VerificationSection
+from tracker.config.tls import TrackerTlsSection, tracker_listen
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
 from tracker.contract.settings import Settings
@@ -51,6 +52,7 @@ class Config:
     dkims: Mapping[str, DkimSection]
     journal: JournalSection
     tracker: TrackerSection
+    tracker_tls: TrackerTlsSection
     console: ConsoleSection
     metrics: MetricsSection
     storage: StorageSection
@@ -88,9 +90,16 @@ class Config:
             large_headers=self.relay.large_headers,
         )
 
+    @property
+    def tracker_listen(self) -> tuple[ListenAddress, ...]:
+        """Where the tracking host listens; the scheme is `"https://"` where it speaks TLS, and empty elsewhere."""
+        return tracker_listen(self.tracker, self.tracker_tls)
+
     def base_url(self, listening: ListenAddress | None = None) -> str:
         """Return where links point; `listening` is the tracking host's address as bound, where the file has port 0."""
-        return self.tracker.public_url or f"http://{listening or self.tracker.listen[0]}"
+        first = self.tracker_listen[0]
+        bound = replace(first, scheme="") if listening is None else listening
+        return self.tracker.public_url or f"{first.scheme or 'http://'}{bound}"
 
     def settings(self, listening: ListenAddress | None = None) -> Settings:
         """Make the snapshot that both halves work by."""
@@ -141,6 +150,7 @@ def _config(draft: Draft) -> Config:
         dkims=_sound_table(draft.dkims),
         journal=_sound(draft.journal),
         tracker=_sound(draft.tracker),
+        tracker_tls=_sound(draft.tracker_tls),
         console=_sound(draft.console),
         metrics=_sound(draft.metrics),
         storage=_sound(draft.storage),

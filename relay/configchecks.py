@@ -6,6 +6,7 @@ What may stand in one key alone is checked where its table is declared.
 import ipaddress
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from tracker.contract.credentials import EVERY_SET
 from tracker.contract.errors import AddressError
 from tracker.runtime import configfile
 from tracker.runtime.configtypes import NAME_PATTERN
-from tracker.runtime.units import ListenAddress
+from tracker.runtime.units import HTTP, HTTPS, ListenAddress
 
 DEFAULT_UPSTREAM: Final = "default"
 _NAME: Final = re.compile(NAME_PATTERN)
@@ -29,6 +30,7 @@ def check(draft: Draft) -> None:
     _check_listens(draft)
     _check_relay(draft)
     _check_upstreams(draft)
+    _check_tracker_tls(draft)
     _check_links(draft)
     _check_names(draft)
     _check_secrets(draft)
@@ -98,6 +100,19 @@ def _reaches(host: str, listening: str) -> bool:
     return host == listening
 
 
+def _check_tracker_tls(draft: Draft) -> None:
+    if draft.tracker is None or draft.tracker_tls is None:
+        return
+    listen, has_tls = draft.tracker.listen, bool(draft.tracker_tls.pairs)
+    for address in listen:
+        if address.scheme == HTTPS and not has_tls:
+            remedy = "write [tracker.tls] with certificate and key, or listen without https://"
+            draft.reader.add(("tracker", "listen"), f"{address} wants TLS, and there is no certificate", remedy)
+    if has_tls and all(address.scheme == HTTP for address in listen):
+        remedy = 'listen on an address without http://, like "0.0.0.0:443", or remove the certificates'
+        draft.reader.add(("tracker", "tls"), "no address of tracker.listen speaks TLS", remedy)
+
+
 def _check_links(draft: Draft) -> None:
     """Links that only this machine can follow must not leave it."""
     tracker = draft.tracker
@@ -108,7 +123,8 @@ def _check_links(draft: Draft) -> None:
         draft.reader.add(("tracker", "public_url"), "is missing, and the tracking host is not on loopback", remedy)
         return
     away = [name for name, upstream in draft.upstreams.items() if upstream is not None and not upstream.url.is_local]
-    url = urlsplit(tracker.public_url or f"http://{tracker.listen[0]}")
+    first = tracker.listen[0]
+    url = urlsplit(tracker.public_url or f"{first.scheme or 'http://'}{replace(first, scheme='')}")
     if away and (url.scheme == "http" or _is_loopback(url.hostname or "")):
         wrong = f"is {url.geturl()}, and mail leaves this machine through upstream {away[0]}"
         remedy = "write the https: address that recipients reach the tracking host by"

@@ -4,6 +4,7 @@ from typing import Final
 
 from relay.config import credential, dkim, listening, spool, tls, upstream
 from tracker.config import account, destination, host, node
+from tracker.config.tls import TRACKER_TLS
 from tracker.runtime.configfile import Reader
 from tracker.runtime.configtypes import Kind, Section
 
@@ -17,6 +18,7 @@ TABLES: Final[tuple[Kind[Section], ...]] = (
     dkim.DKIM,
     node.JOURNAL,
     host.TRACKER,
+    TRACKER_TLS,
     host.CONSOLE,
     host.METRICS,
     node.STORAGE,
@@ -43,6 +45,7 @@ class Draft:
         self.dkims = reader.table(dkim.DKIM)
         self.journal = reader.section(node.JOURNAL)
         self.tracker = reader.section(host.TRACKER)
+        self.tracker_tls = reader.section(TRACKER_TLS)
         self.console = reader.section(host.CONSOLE)
         self.metrics = reader.section(host.METRICS)
         self.storage = reader.section(node.STORAGE)

@@ -16,6 +16,7 @@ from relay.configdraft import TABLES
 _TABLES: Final = frozenset(
     {
         "relay.tls",
+        "tracker.tls",
         "credential",
         "upstream",
         "configuration_set",
@@ -52,6 +53,7 @@ _KEYS: Final = frozenset(
         "tracker.trusted_proxies",
     }
 )
+_TRACKER_TLS: Final = "tracker.tls"
 _NOT_THESE: Final = frozenset({"tracking.verify_sample"})
 
 
@@ -66,7 +68,8 @@ def wants_restart(before: Config, after: Config) -> list[str]:
     """Return the keys that changed and are not in force before a restart: `["relay.listen"]`."""
     old, new = dict(_values(before)), dict(_values(after))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [key for key in changed if not is_live(key)]
+    restart = [key for key in changed if not is_live(key)]
+    return [*restart, _TRACKER_TLS] if _changes_whether_tls(before, after) else restart
 
 
 def taken_up(opened: Config, after: Config) -> Config:
@@ -84,7 +87,14 @@ def taken_up(opened: Config, after: Config) -> Config:
             tables[member] = now.model_copy(update={name: getattr(before, name) for name in names})
         elif kind.name not in _TABLES:
             tables[member] = before
+    if _changes_whether_tls(opened, after):
+        tables["tracker_tls"] = opened.tracker_tls
     return replace(after, **tables)
+
+
+def _changes_whether_tls(before: Config, after: Config) -> bool:
+    """Say whether the tracking host's addresses would begin or cease to speak TLS; what listens already cannot."""
+    return bool(before.tracker_tls.pairs) != bool(after.tracker_tls.pairs)
 
 
 def is_live(key: str) -> bool:

@@ -15,7 +15,6 @@ from relay.core.outgoing import OutgoingFields
 from relay.dkimkeys import GOOD_RSA_BITS
 from relay.smtp.options import ListenerOptions
 from relay.smtp.ourselves import Sign
-from relay.smtp.tls import TlsError, TlsFiles
 from relay.smtp.upstreams import MaildirTarget, Security, SmtpTarget, Target, UpstreamOptions
 from relay.spool.lane import UpstreamLimits
 from relay.spool.reporter import ReportOptions
@@ -25,7 +24,9 @@ from tracker.contract.credentials import Credential, CredentialBook, Permission
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.places import Places
 from tracker.runtime.seat import Share
+from tracker.runtime.tls import ServerTls, TlsError, TlsFiles
 from tracker.runtime.units import UnfitError
+from tracker.web.tls import tracker_tls
 
 _log = structlog.get_logger()
 
@@ -85,6 +86,21 @@ def tls_files(config: Config) -> TlsFiles | None:
 def tls_problem(error: TlsError) -> Problem:
     """Say in the file's words what is wrong with a certificate or key."""
     return Problem(key=f"relay.tls.{error.part}", wrong=error.wrong, remedy=error.remedy)
+
+
+def load_tracker_tls(config: Config) -> ServerTls | None:
+    """Load the certificates of `[tracker.tls]`; None where there are none. ConfigError: one cannot be used."""
+    pairs = config.tracker_tls.pairs
+    try:
+        return tracker_tls([TlsFiles(certificate=pair.certificate, key=pair.key) for pair in pairs]) if pairs else None
+    except TlsError as error:
+        raise ConfigError(None, [tracker_tls_problem(config, error)]) from error
+
+
+def tracker_tls_problem(config: Config, error: TlsError) -> Problem:
+    """Say in the file's words what is wrong with a certificate or key of the tracking host."""
+    where = f"certificates[{error.index}].{error.part}" if config.tracker_tls.certificates else error.part
+    return Problem(key=f"tracker.tls.{where}", wrong=error.wrong, remedy=error.remedy)
 
 
 def may_anybody_send(config: Config, stored: Mapping[str, Credential] | None) -> bool:

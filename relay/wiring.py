@@ -33,7 +33,7 @@ from relay.smtp.memory import MessageMemory
 from relay.smtp.ourselves import Sign
 from relay.smtp.passwords import Passwords
 from relay.smtp.pool import make_upstream
-from relay.smtp.tls import EXPIRY, ServerTls, TlsError
+from relay.smtp.tls import EXPIRY, relay_tls
 from relay.smtp.upstreams import Upstream
 from relay.spool.desk import Obeyed, QueueRequest
 from relay.spool.entry import SpoolEntry
@@ -48,7 +48,7 @@ from tracker.contract.credentials import Credential
 from tracker.contract.events import Rejected
 from tracker.contract.ports import EventSink
 from tracker.contract.settings import Settings
-from tracker.runtime import slots
+from tracker.runtime import serve, slots
 from tracker.runtime.budget import ByteBudget
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Handler
@@ -56,6 +56,7 @@ from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.memory import MemoryWatch, soft_limit_bytes
 from tracker.runtime.seat import Seat
 from tracker.runtime.slots import Slot
+from tracker.runtime.tls import ServerTls, TlsError
 
 DRAIN_S: Final = 8.0  # container engines kill after 10 s
 _FAREWELL_S: Final = 0.5
@@ -142,7 +143,6 @@ class Relay:
             ),
         )
         self._secure(config, _load_tls(config))
-        self._tls_listens = [bool(address.scheme) for address in config.relay.listen]
         self._listener = Listener(
             roomoptions.listener_options(config, self._sign),
             pipeline.accept,
@@ -182,10 +182,7 @@ class Relay:
         self._adopting = group.create_task(self._adopt_what_is_left(), name="adopt")
         if self._sampler is not None:
             self._sampling = group.create_task(self._sampler.run(), name="verify")
-        plain, with_tls = (
-            [sock for sock, is_tls in zip(sockets, self._tls_listens, strict=True) if is_tls is wanted]
-            for wanted in (False, True)
-        )
+        plain, with_tls = serve.by_scheme(sockets, self._config.relay.listen)
         await self._listener.start(plain, tls_sockets=with_tls)
 
     async def reload(self, config: Config, settings: Settings) -> None:
@@ -252,6 +249,7 @@ class Relay:
         while True:
             await asyncio.sleep(_LOOK_FOR_SLOTS_S)
             self._gate.publish()
+            self._runner.tell_oldest()
             try:
                 free = await asyncio.to_thread(slots.left, root, QUEUE) - unusable
                 for slot in await asyncio.to_thread(slots.adopt, _SPOOL, root, QUEUE, free & before):
@@ -342,6 +340,6 @@ def _load_tls(config: Config) -> ServerTls | None:
     """Load the certificate; None where there is none. ConfigError: it cannot be used."""
     files = roomoptions.tls_files(config)
     try:
-        return None if files is None else ServerTls(files)
+        return None if files is None else relay_tls(files)
     except TlsError as error:
         raise ConfigError(None, [roomoptions.tls_problem(error)]) from error

@@ -1,5 +1,6 @@
 """Certificates for tests: their own authority, for 127.0.0.1, in files that only this user can read."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,12 +10,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
-def make_certificate(folder: Path, name: str = "one", *, days_left: int = 30) -> tuple[Path, Path]:
-    """Write NAME-cert.pem and NAME-key.pem and return their paths; `name` is also the common name."""
+def make_certificate(
+    folder: Path, name: str = "one", *, days_left: int = 30, hosts: Sequence[str] = ()
+) -> tuple[Path, Path]:
+    """Write NAME-cert.pem and NAME-key.pem and return their paths; `name` is also the common name, `hosts` its SAN."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     end = datetime.now(UTC) + timedelta(days=days_left)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [x509.IPAddress(ip_address("127.0.0.1")), *(x509.DNSName(host) for host in hosts)]
+    )
     made = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(end - timedelta(days=365))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -32,11 +33,14 @@ from tracker.publish.publisher import Publisher
 from tracker.runtime import slots
 from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places
+from tracker.runtime.tls import Door, ServerTls
 from tracker.store import blocks
+from tracker.store.backlog import BacklogWatch
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
 from tracker.store.watched import Watched
 from tracker.web.app import TrackingHost
+from tracker.web.tls import EXPIRY, open_door
 
 INGESTER_LOCK: Final = "ingester.lock"
 _LOCK_POLL_S: Final = 2.0
@@ -85,11 +89,14 @@ class Tracker:
             destinations=settings.destinations,
             on_commit=self.publisher.wake,
         )
+        self._backlog = BacklogWatch(self.store, options.journal_root, now)
         self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
+        self._door: Door | None = None
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
             record=self.journal.emit_within,
             verification_key=keys.secrets.verification_key,
+            is_ours=lambda host: host in {urlsplit(f"//{own}").hostname for own in self._settings.own_hosts},
             clock=now,
         )
 
@@ -131,9 +138,17 @@ class Tracker:
         """Open the journal. OSError: its folder cannot be written."""
         await self.journal.open()
 
-    async def serve_hits(self, sockets: Sequence[socket.socket]) -> None:
-        """Answer links and pixels from now on."""
-        await self._host.start(sockets)
+    async def serve_hits(self, sockets: Sequence[socket.socket], tls_sockets: Sequence[socket.socket] = ()) -> None:
+        """Answer links and pixels from now on, on some sockets by TLS; its certificates were given by `secure`."""
+        await self._host.start(sockets, tls_sockets=tls_sockets, door=self._door)
+
+    def secure(self, tls: ServerTls | None) -> None:
+        """Use these certificates for connections that come from now on. None: the host speaks no TLS."""
+        if tls is None:
+            EXPIRY.set(0)
+        else:
+            self._door = self._door or open_door(tls, now)
+            self._door.use(tls)
 
     async def ingest(self) -> None:
         """Take journals in and publish, until cancelled; waits while another process of the node does."""
@@ -142,6 +157,7 @@ class Tracker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ingester.run(), name="ingest")
                 group.create_task(self.publisher.run(), name="publish")
+                group.create_task(self._backlog.run(), name="backlog")
         finally:
             os.close(lock)
 

@@ -60,6 +60,7 @@ def check(*, config_path: Path | None, send_to: "Address | None", as_json: bool)
 
 
 def _findings(config_path: Path | None, send_to: "Address | None") -> Iterator[Finding]:
+    from relay.cli.checkcertificates import certificates
     from tracker.runtime import control
     from tracker.runtime.configfile import ConfigError
 
@@ -75,7 +76,7 @@ def _findings(config_path: Path | None, send_to: "Address | None") -> Iterator[F
     yield _keys(config)
     yield from _ports(config, running)
     yield _senders(config)
-    yield from _certificate(config)
+    yield from certificates(config)
     for name, upstream in config.upstreams.items():
         yield _upstream(config, name, upstream)
     for name, dkim in config.dkims.items():
@@ -163,28 +164,6 @@ def _senders(config: "Config") -> Finding:
     networks = ", ".join(map(str, config.relay.allow_networks)) or "no network"
     limits = "" if not logins or config.relay_tls.certificate else ", not from other machines: there is no [relay.tls]"
     return Finding(what=what, outcome="ok", detail=f"{networks} without a login; logins: {len(logins)}{limits}")
-
-
-def _certificate(config: "Config") -> Iterator[Finding]:
-    """Read the certificate as the relay does."""
-    from relay.roomoptions import tls_files
-    from relay.smtp.tls import EXPIRES_SOON, ServerTls, TlsError
-    from tracker.app import now
-
-    files = tls_files(config)
-    if files is None:
-        return
-    try:
-        ends_at = ServerTls(files).expires_at
-    except TlsError as error:
-        yield Finding(what=f"relay.tls.{error.part}", outcome="failed", detail=error.wrong, remedy=error.remedy)
-        return
-    detail = f"{files.certificate} {'ends' if ends_at > now() else 'has ended'} at {ends_at.isoformat()}"
-    if ends_at - now() < EXPIRES_SOON:
-        remedy = "renew it, and run `mailwake reload`"
-        yield Finding(what="relay.tls.certificate", outcome="failed", detail=detail, remedy=remedy)
-    else:
-        yield Finding(what="relay.tls.certificate", outcome="ok", detail=detail)
 
 
 def _upstream(config: "Config", name: str, section: "UpstreamSection") -> Finding:

@@ -56,5 +56,11 @@ def schema() -> None:
 
 
 def _toml(value: object) -> str:
-    """Write a value of JSON as TOML does; they are spelled alike but for tables, which no value here is."""
-    return json.dumps(value, ensure_ascii=False)
+    """Write a value of JSON as TOML does; they are spelled alike but for tables."""
+    match value:
+        case dict():
+            return f"{{ {', '.join(f'{json.dumps(key)} = {_toml(one)}' for key, one in value.items())} }}"
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)

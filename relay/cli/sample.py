@@ -49,12 +49,12 @@ class AddressType(click.ParamType["Address"]):
 def settings_in_force(config: "Config") -> "Settings":
     """Return the settings; links point to the running tracking host where the file leaves its port open."""
     from tracker.runtime import control
-    from tracker.runtime.units import ListenAddress
+    from tracker.runtime.units import HTTPS, ListenAddress
 
     if config.tracker.public_url is None:
         for status in control.running(config.run_directory):
             for address in status.listening.get("tracker", []):
-                return config.settings(ListenAddress.parse(address))
+                return config.settings(ListenAddress.parse(address.removeprefix(HTTPS)))
     return config.settings()
 
 

@@ -81,7 +81,7 @@ def _accept_spools(config: "Config") -> None:
 def addresses(status: "Status") -> list[str]:
     """Write where each part listens, a line each, as URLs."""
     return [
-        f"  {part:<9} {_SCHEMES.get(part, 'http://{}').format(address)}"
+        f"  {part:<9} {address if '://' in address else _SCHEMES.get(part, 'http://{}').format(address)}"
         for part, bound in status.listening.items()
         for address in bound
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from relay.smtp.auth import Gate
 from relay.smtp.guessing import Guesses
-from relay.smtp.tls import ServerTls
+from tracker.runtime.tls import ServerTls
 
 
 @dataclass(slots=True, kw_only=True)

@@ -162,7 +162,11 @@ class Recorder:
         for index in job.indexes:
             row = job.message.rows[index]
             if row.state.is_untold:
-                metrics.OUTCOMES.labels("delivered" if row.state is State.DELIVERED else "failed").inc()
+                is_delivered = row.state is State.DELIVERED
+                metrics.OUTCOMES.labels("delivered" if is_delivered else "failed").inc()
+                if is_delivered:
+                    age = job.message.age(_now_s())
+                    metrics.DELIVERED_AFTER.labels(job.message.upstream(index)).observe(age.total_seconds())
                 self._teller.tell(job.message, index)
 
     async def _persist(self, job: Job) -> None:

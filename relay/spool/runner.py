@@ -26,7 +26,7 @@ from typing import Final
 import structlog
 
 from relay.core.attempt import Attempt, UpstreamReply
-from relay.spool import inflight
+from relay.spool import inflight, metrics
 from relay.spool.carrier import Carrier, CopyOf, Send
 from relay.spool.desk import Desk, Obeyed
 from relay.spool.entry import SpoolEntry
@@ -109,6 +109,11 @@ class Runner:
     def waiting(self) -> int:
         """How many messages are in the spool and known here."""
         return len(self._messages)
+
+    def tell_oldest(self) -> None:
+        """Tell how long the oldest message has waited."""
+        born_s = min((message.born_s for message in self._messages.values()), default=self._now_s())
+        metrics.OLDEST.set(self._now_s() - born_s)
 
     async def run(self) -> None:
         """Take up what is in the spool, then deliver until drained or cancelled."""

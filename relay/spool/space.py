@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from relay.spool import metrics
 from relay.spool.files import Spool
 from tracker.runtime.seat import Column, Counts
 
@@ -61,4 +62,5 @@ class SpaceGate:
         elif self._open and not admits:
             _LOG.error("spool_closed", usage_bytes=usage, free_bytes=free_bytes, free_files=free_files)
         self._open = admits
+        metrics.CLOSED.set(not admits)
         return admits

@@ -23,8 +23,8 @@ from relay.smtp.listener import Listener
 from relay.smtp.memory import MessageMemory
 from relay.smtp.options import ListenerOptions
 from relay.smtp.passwords import Passwords
-from relay.smtp.tls import ServerTls
 from tracker.contract.credentials import CredentialBook
+from tracker.runtime.tls import ServerTls
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

@@ -19,6 +19,7 @@ from tests.unit.visits import CHROME
 from tracker.app import Tracker, TrackerOptions, now
 from tracker.contract.settings import Settings
 from tracker.runtime import secrets
+from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places
 
 _MESSAGE = b"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: Hi\r\n\r\nSee https://shop.example/a?b=1\r\n"
@@ -126,6 +127,6 @@ def test_what_browsers_send_by_https_is_missed_there_alone(tmp_path: Path, base_
         places=Places(),
     )
     keys = secrets.create(tmp_path / "keys.json", now=now(), entropy=os.urandom)
-    tracker = Tracker(options, Settings(base_url=base_url), keys)
+    tracker = Tracker(options, Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))
 
     assert tracker._hit_settings.is_https == base_url.startswith("https:")

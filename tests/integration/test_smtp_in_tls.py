@@ -17,13 +17,13 @@ from structlog.testing import capture_logs
 
 from relay.core import reply as replies
 from relay.core.reply import Reply
-from relay.smtp import tls as tls_module
 from relay.smtp.passwords import hash_password
 from relay.smtp.session import HANDSHAKES, ClientSession
-from relay.smtp.tls import ServerTls, TlsError, TlsFiles
+from relay.smtp.tls import EXPIRY, relay_tls
 from tests.certificates import make_certificate
 from tests.integration.smtp_in import OPTIONS, Inbox, Wire, access, dialing, serving
 from tracker.contract.credentials import Credential, CredentialBook, Permission
+from tracker.runtime.tls import TlsError, TlsFiles
 
 _PERMISSION = Permission(sender_domains=("shop.example",))
 BOOK = CredentialBook(
@@ -54,7 +54,7 @@ async def _encrypt(wire: Wire, context: ssl.SSLContext) -> Wire:
 async def test_after_starttls_everything_begins_again(files: TlsFiles) -> None:
     """RFC 3207 §4.2: EHLO, the transaction and the login of the clear part are forgotten."""
     inbox = Inbox()
-    logins = access(BOOK, tls=ServerTls(files))
+    logins = access(BOOK, tls=relay_tls(files))
     async with serving(inbox, logins=logins) as service, dialing(service.port) as wire:
         assert "250-STARTTLS|" in await wire.ask("EHLO client.example")
         assert (await wire.ask(AUTH)).startswith("235 ")
@@ -76,7 +76,7 @@ async def test_after_starttls_everything_begins_again(files: TlsFiles) -> None:
 async def test_tls_at_once(files: TlsFiles) -> None:
     """RFC 8314 §3.3: the greeting comes inside TLS."""
     inbox = Inbox()
-    async with serving(inbox, logins=access(BOOK, tls=ServerTls(files))) as service:
+    async with serving(inbox, logins=access(BOOK, tls=relay_tls(files))) as service:
         wire = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=_client(files)))
         assert (await wire.reply()).startswith("220 relay.example")
         assert "STARTTLS" not in await wire.ask("EHLO client.example")
@@ -93,7 +93,7 @@ async def test_tls_at_once(files: TlsFiles) -> None:
 @pytest.mark.parametrize("behind", ["MAIL FROM:<ana@shop.example>\r\n", "EHLO evil.example\r\n", "x", "\r\n"])
 async def test_nothing_that_stands_behind_starttls_is_obeyed(files: TlsFiles, behind: str) -> None:
     """An attacker on the path puts commands into the clear part, to be run as the client's inside TLS."""
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service, dialing(service.port) as wire:
         wire.send(b"STARTTLS\r\n" + behind.encode())
 
         assert (await wire.reply()).startswith("554 5.5.0 ")
@@ -103,7 +103,7 @@ async def test_nothing_that_stands_behind_starttls_is_obeyed(files: TlsFiles, be
 async def test_what_comes_in_clear_after_the_220_ends_the_connection(files: TlsFiles) -> None:
     """It is read as a TLS record, and is none."""
     inbox = Inbox()
-    async with serving(inbox, logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+    async with serving(inbox, logins=access(tls=relay_tls(files))) as service, dialing(service.port) as wire:
         assert (await wire.ask("STARTTLS")).startswith("220 ")
         wire.send(b"EHLO evil.example\r\nMAIL FROM:<ana@shop.example>\r\n")
 
@@ -124,14 +124,14 @@ async def test_what_was_read_in_clear_before_the_handshake_ends_the_connection(
             self._reader.feed_data(b"EHLO evil.example\r\n")
 
     monkeypatch.setattr(ClientSession, "_send", send_and_read)
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service, dialing(service.port) as wire:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service, dialing(service.port) as wire:
         assert (await wire.ask("STARTTLS")).startswith("220 ")
         assert await wire.reply() == ""
 
 
 async def test_a_drain_in_a_handshake_ends(files: TlsFiles) -> None:
     """A client that says nothing must not hold up the end of the process."""
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service:
         silent = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port))
         async with dialing(service.port):  # taken after the silent one
             async with asyncio.timeout(10):
@@ -143,7 +143,7 @@ async def test_a_drain_in_a_handshake_ends(files: TlsFiles) -> None:
 async def test_a_handshake_that_does_not_come_ends(files: TlsFiles) -> None:
     """A connection that says nothing after the 220, or nothing at all on the TLS port, is not kept."""
     options = replace(OPTIONS, stranger_timeout_s=0.05)
-    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), options, logins=access(tls=relay_tls(files))) as service:
         async with dialing(service.port) as wire:
             assert (await wire.ask("STARTTLS")).startswith("220 ")
             assert await asyncio.wait_for(wire.reader.read(), 10) == b""
@@ -154,7 +154,7 @@ async def test_a_handshake_that_does_not_come_ends(files: TlsFiles) -> None:
 
 async def test_a_client_that_leaves_during_the_handshake_is_forgotten(files: TlsFiles) -> None:
     """Its place is free again: a scanner must not fill the listener."""
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service:
         for port in (service.port, service.tls_port):
             async with dialing(port, hello=port == service.port) as wire:
                 if port == service.port:
@@ -216,7 +216,7 @@ async def test_a_client_that_ends_tls_and_reads_nothing_is_dropped(files: TlsFil
     """Its close_notify ends the shutdown of TLS, and the library's limit on it, before our replies are gone."""
     failures: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-    logins = access(tls=ServerTls(files))
+    logins = access(tls=relay_tls(files))
     async with serving(Inbox(), logins=logins, send_buffer_bytes=4096) as service:
         client = _Deaf(files, service.tls_port)
         await client.connect(b"EHLO x\r\n", b"MAIL FROM:<ana@shop.example>\r\n")
@@ -244,7 +244,7 @@ async def test_a_client_that_ends_tls_with_the_handshake_is_no_line_in_the_log(
 ) -> None:
     """A scanner that only looks at the certificate: the library would warn of an answer that TLS has no use for."""
     caplog.set_level(logging.WARNING)
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service:
         client = _Deaf(files, service.tls_port)
         await client.connect(leaves=True)
         async with asyncio.timeout(10):
@@ -258,7 +258,7 @@ async def test_a_client_that_ends_tls_with_the_handshake_is_no_line_in_the_log(
 async def test_a_handshake_that_fails_makes_room(files: TlsFiles, behind: bytes) -> None:
     """Bytes that are no TLS, a half hello, silence: none of them counts as a connection for longer than it is one."""
     options = replace(OPTIONS, stranger_timeout_s=0.1, max_connections=1)
-    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), options, logins=access(tls=relay_tls(files))) as service:
         for port in (service.port, service.tls_port):
             async with dialing(port, hello=port == service.port) as wire:
                 assert len(service.listener._sessions) <= 1
@@ -274,7 +274,7 @@ async def test_who_is_too_many_gets_no_handshake(files: TlsFiles) -> None:
     """A handshake for the sake of a refusal would cost more than the connection that is refused."""
     before = HANDSHAKES.labels("done")._value.get(), HANDSHAKES.labels("failed")._value.get()
     options = replace(OPTIONS, max_connections=1)
-    async with serving(Inbox(), options, logins=access(tls=ServerTls(files))) as service, dialing(service.port):
+    async with serving(Inbox(), options, logins=access(tls=relay_tls(files))) as service, dialing(service.port):
         surplus = Wire(*await asyncio.open_connection("127.0.0.1", service.tls_port))
         assert await asyncio.wait_for(surplus.reader.read(), 10) == b""
         surplus.writer.close()
@@ -284,7 +284,7 @@ async def test_who_is_too_many_gets_no_handshake(files: TlsFiles) -> None:
 
 async def test_with_require_neither_mail_nor_a_password_goes_in_clear(files: TlsFiles) -> None:
     """RFC 3207 §4; also from loopback and allow_networks."""
-    logins = access(BOOK, tls=ServerTls(files), require_tls=True)
+    logins = access(BOOK, tls=relay_tls(files), require_tls=True)
     async with serving(Inbox(), logins=logins) as service, dialing(service.port) as wire:
         assert "AUTH" not in await wire.ask("EHLO client.example")
         assert (await wire.ask("MAIL FROM:<ana@shop.example>")).startswith("530 5.7.0 Encryption required")
@@ -309,7 +309,7 @@ async def test_old_versions_of_tls_are_refused(files: TlsFiles) -> None:
         context.minimum_version = ssl.TLSVersion.TLSv1
     with pytest.warns(DeprecationWarning, match="TLSv1_1 is deprecated"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=context)
 
@@ -319,23 +319,23 @@ async def test_cipher_suites_without_authentication_are_refused(files: TlsFiles)
     context = _client(files)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA384")
-    async with serving(Inbox(), logins=access(tls=ServerTls(files))) as service:
+    async with serving(Inbox(), logins=access(tls=relay_tls(files))) as service:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await asyncio.open_connection("127.0.0.1", service.tls_port, ssl=context)
 
 
 def test_a_client_cannot_have_the_keys_made_again(files: TlsFiles) -> None:
     """Each renegotiation of TLS 1.2 would cost the server ten times what it costs the client."""
-    assert ServerTls(files).context.options & ssl.OP_NO_RENEGOTIATION
+    assert relay_tls(files).context.options & ssl.OP_NO_RENEGOTIATION
 
 
 async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_path: Path) -> None:
     """The old ones go on with what they began with."""
     certificate, key = make_certificate(tmp_path, "two")
-    logins = access(tls=ServerTls(files))
+    logins = access(tls=relay_tls(files))
     async with serving(Inbox(), logins=logins) as service, dialing(service.port) as wire:
         await _encrypt(wire, _client(files))
-        logins.tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+        logins.tls = relay_tls(TlsFiles(certificate=certificate, key=key))
         assert (await wire.ask("EHLO client.example")).startswith("250-")
         other = Wire(
             *await asyncio.open_connection(
@@ -349,20 +349,20 @@ async def test_a_new_certificate_is_for_new_connections(files: TlsFiles, tmp_pat
 def test_a_certificate_that_ends_is_said_once_a_day(tmp_path: Path) -> None:
     """A process runs for months, and a renewal that failed must not be found out by the clients."""
     certificate, key = make_certificate(tmp_path, days_left=30)
-    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+    tls = relay_tls(TlsFiles(certificate=certificate, key=key))
 
     with capture_logs() as said:
         for hours in (0, 22 * 24, 24 * 24, 24 * 24 + 1, 25 * 24, 40 * 24):
             tls.warn(tls.expires_at - timedelta(days=30) + timedelta(hours=hours))
 
     assert [line["event"] for line in said] == ["certificate_expires"] * 3
-    assert tls_module.EXPIRY._value.get() == tls.expires_at.timestamp()
+    assert EXPIRY._value.get() == tls.expires_at.timestamp()
 
 
 async def test_clients_that_come_have_it_said(tmp_path: Path) -> None:
     """Nothing else turns in a process that takes no signal."""
     certificate, key = make_certificate(tmp_path, days_left=1)
-    tls = ServerTls(TlsFiles(certificate=certificate, key=key))
+    tls = relay_tls(TlsFiles(certificate=certificate, key=key))
     with patch("tests.integration.smtp_in.NOW", datetime.now(UTC)), capture_logs() as said:
         async with serving(Inbox(), logins=access(tls=tls)) as service, dialing(service.port) as wire:
             await _encrypt(wire, ssl.create_default_context(cafile=certificate))
@@ -382,7 +382,7 @@ def test_a_pair_that_cannot_be_used_says_why(files: TlsFiles, tmp_path: Path) ->
 
     def fault(certificate: Path, key: Path) -> tuple[str, str]:
         with pytest.raises(TlsError) as caught:
-            ServerTls(TlsFiles(certificate=certificate, key=key))
+            relay_tls(TlsFiles(certificate=certificate, key=key))
         return caught.value.part, caught.value.wrong.removeprefix(f"{tmp_path}/")
 
     assert fault(certificate, files.key) == ("key", f"{files.key} is not the key of {certificate}")

@@ -9,12 +9,13 @@ from relay.core.attempt import Accepted, Attempt
 from relay.smtp.ourselves import IS_OURSELVES, Sign
 from relay.smtp.passwords import hash_password
 from relay.smtp.pool import make_upstream
-from relay.smtp.tls import ServerTls, TlsFiles
+from relay.smtp.tls import relay_tls
 from relay.smtp.upstreams import Security, SmtpTarget, UpstreamOptions
 from tests.certificates import make_certificate
 from tests.integration.smtp_in import OPTIONS, Inbox, access, serving
 from tests.integration.test_upstream import transaction
 from tracker.contract.credentials import Credential, CredentialBook, Permission
+from tracker.runtime.tls import TlsFiles
 
 OURS, ANOTHER = Sign(b"k" * 32), Sign(b"o" * 32)
 EVERYTHING = Permission(sender_domains=("shop.example",))
@@ -60,7 +61,7 @@ async def test_a_relay_with_another_sign_is_an_upstream() -> None:
 async def test_our_own_login_is_not_tried_on_ourselves(tmp_path: Path) -> None:
     """The sign is looked at before the password is sent, in clear and where TLS begins at once."""
     certificate, key = make_certificate(tmp_path)
-    inbox, logins = Inbox(), access(BOOK, tls=ServerTls(TlsFiles(certificate=certificate, key=key)))
+    inbox, logins = Inbox(), access(BOOK, tls=relay_tls(TlsFiles(certificate=certificate, key=key)))
     async with serving(inbox, replace(OPTIONS, sign=OURS), logins=logins) as service:
         for port, security in (
             (service.port, Security.WHEN_OFFERED),

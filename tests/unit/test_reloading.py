@@ -70,6 +70,20 @@ def test_what_is_in_force_at_once_is_not_named(tmp_path: Path, edit: tuple[str, 
     assert dict(taken_up(opened, after).entries()) != dict(opened.entries())
 
 
+def test_certificates_are_taken_up_but_not_whether_there_are_any(tmp_path: Path) -> None:
+    """A socket that listens in plain HTTP goes on doing so."""
+
+    def tls(*names: str) -> str:
+        pairs = ", ".join(f'{{ certificate = "{name}.pem", key = "{name}-key.pem" }}' for name in names)
+        return f"[tracker.tls]\ncertificates = [{pairs}]\n"
+
+    none, one, two = (_config(tmp_path, more=text) for text in ("", tls("a"), tls("a", "b")))
+
+    assert (wants_restart(one, two), taken_up(one, two).tracker_tls) == ([], two.tracker_tls)
+    assert (wants_restart(none, one), taken_up(none, one).tracker_tls) == (["tracker.tls"], none.tracker_tls)
+    assert (wants_restart(one, none), taken_up(one, none).tracker_tls) == (["tracker.tls"], one.tracker_tls)
+
+
 def test_a_set_may_name_a_destination_that_is_new(tmp_path: Path) -> None:
     """Both begin with the same reload."""
     new = '[event_destination.more]\ntype = "stdout"\n'

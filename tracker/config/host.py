@@ -1,5 +1,6 @@
 """`[tracker]`, `[tracker.tls]`, `[console]` and `[metrics]`: what this node serves over HTTP."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from tracker.config.rulefile import RuleFileField
 from tracker.runtime.configtypes import FilePath, Kind, Listen, Listens, Networks, Section, as_list
 from tracker.runtime.places import Places
-from tracker.runtime.units import ListenAddress, UnfitError
+from tracker.runtime.units import HTTP, HTTPS, ListenAddress, UnfitError
 
 
 def _base_url(value: object) -> object:
@@ -37,11 +38,25 @@ def _place_file(path: Path) -> Path:
 PlaceFile = Annotated[FilePath, AfterValidator(_place_file)]
 
 
+def _http_listen(value: object) -> object:
+    """Read `"https://0.0.0.0:443"` and `"http://127.0.0.1:8080"` beside plain addresses."""
+    return [_with_scheme(one) for one in value] if isinstance(value, list | tuple) else as_list(_with_scheme(value))
+
+
+def _with_scheme(value: object) -> object:
+    for scheme in (HTTP, HTTPS):
+        if isinstance(value, str) and value.startswith(scheme):
+            return replace(ListenAddress.parse(value.removeprefix(scheme)), scheme=scheme)
+    return value
+
+
 class TrackerSection(Section):
     """`[tracker]`: the host that links and pixels point to."""
 
-    listen: Listens = Field(
-        (ListenAddress("127.0.0.1", 8080),), min_length=1, description="Where the tracking host listens."
+    listen: Annotated[Listens, BeforeValidator(_http_listen)] = Field(
+        (ListenAddress("127.0.0.1", 8080),),
+        min_length=1,
+        description="Where the tracking host listens. With [tracker.tls] all of them speak TLS but http://ADDRESS:PORT.",
     )
     public_url: Annotated[str, BeforeValidator(_base_url)] | None = Field(
         None,
@@ -91,6 +106,6 @@ class MetricsSection(Section):
         return value
 
 
-TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"tls", "max_hits"}))
+TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"max_hits"}), inner=frozenset({"tls"}))
 CONSOLE: Final = Kind(name="console", model=ConsoleSection, planned=frozenset({"tls", "behind_proxy"}))
 METRICS: Final = Kind(name="metrics", model=MetricsSection)

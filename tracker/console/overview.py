@@ -4,7 +4,6 @@ Owns the queries of the console. What the events mean is `tracker.core.statistic
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,11 +13,11 @@ import sqlalchemy as sa
 
 from tracker.contract.events import EventType
 from tracker.store import schema
+from tracker.store.backlog import behind_bytes, read_places
 from tracker.store.database import StorageUnavailableError, Store
 from tracker.store.times import from_ms, to_ms
 
 PERIOD: Final = timedelta(days=1)
-_CURSOR: Final = sa.select(schema.cursor.c.slot, schema.cursor.c.segment, schema.cursor.c.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,25 +58,13 @@ async def look(store: Store, journal_root: Path, now: datetime) -> StorageView:
         rows = connection.execute(sa.select(event.type, sa.func.count()).where(since).group_by(event.type))
         found = {str(kind): int(count) for kind, count in rows}
         last = connection.execute(sa.select(sa.func.max(event.at_ms))).scalar()
-        cursor = {str(slot): (str(segment), int(offset)) for slot, segment, offset in connection.execute(_CURSOR)}
         return StorageView(
             counts={kind.value: found.get(kind.value, 0) for kind in EventType},
             last_at=None if last is None else from_ms(last),
-            behind_bytes=_behind_bytes(journal_root, cursor),
+            behind_bytes=behind_bytes(journal_root, read_places(connection)),
         )
 
     try:
         return await store.read(work)
     except StorageUnavailableError as error:
         return StorageView(counts={}, trouble=str(error))
-
-
-def _behind_bytes(root: Path, cursor: Mapping[str, tuple[str, int]]) -> int:
-    """Add up what lies behind the cursor in each slot's segments, whose names sort by age."""
-    behind = 0
-    for path in root.glob("*/*.mwj"):
-        segment, offset = cursor.get(path.parent.name, ("", 0))
-        if path.name >= segment:
-            with suppress(FileNotFoundError):  # pruned meanwhile
-                behind += path.stat().st_size - (offset if path.name == segment else 0)
-    return behind

@@ -39,6 +39,7 @@ from tracker.runtime.durable import NO_ROOM
 
 HIT_WAIT_S: Final = 0.05  # a person does not notice; on a healthy disk a flush takes a tenth of it
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
+FAILING_S: Final = 10.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a stuck disk may cost this much memory, no more
 
 EVENTS_DROPPED: Final = Counter("mailwake_events_dropped", "Hits that were answered but could not be recorded.")
@@ -89,6 +90,15 @@ class Journal:
         self._current: SegmentFile | None = None
         self._threads: list[threading.Thread] = []
         self._is_open = False
+        self._failed_at_s: float | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Say whether a write failed a moment ago, and none has succeeded since.
+
+        It ends by itself: who is sent nothing any more for it would never find out that the disk has room again.
+        """
+        return self._failed_at_s is not None and self._loop.time() - self._failed_at_s < FAILING_S
 
     async def open(self) -> None:
         """Create the folder and the first segment. OSError: it cannot be written, which is told now, not at a hit.
@@ -261,6 +271,7 @@ class Journal:
                 EVENTS_DROPPED.inc()
             if not entry.outcome.done():
                 entry.outcome.set_result(failure or Kept.DURABLE)
+        self._failed_at_s = None if failure is None else self._loop.time()
         if failure is None and self._on_durable is not None:
             self._on_durable()
 

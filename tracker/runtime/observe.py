@@ -27,6 +27,9 @@ ADDRESS_KEYS: Final = ("recipient", "sender")  # the keys under which a room may
 MALFORMED_REQUESTS: Final = Counter(
     "mailwake_http_malformed_requests_total", "HTTP requests that could not be parsed and were answered 400."
 )
+RELOADS: Final = Counter(
+    "mailwake_reloads_total", "Times the configuration was read again, by what came of it.", ["result"]
+)
 SERVING: Final = Gauge("mailwake_processes", "Processes that serve.", multiprocess_mode="livesum")
 _ACCESS: Final = "aiohttp.access"  # its lines would hold tokens and addresses of visitors
 _QUIET: Final = ("asyncio", "aiohttp", "alembic", "sqlalchemy", "aiosmtplib")  # nothing under WARNING

@@ -81,6 +81,14 @@ def addresses_of(sockets: Sequence[socket.socket]) -> list[ListenAddress]:
     return [ListenAddress(*one.getsockname()[:2]) for one in sockets]
 
 
+def by_scheme(
+    sockets: Sequence[socket.socket], listens: Sequence[ListenAddress]
+) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Split bound sockets into those of plain addresses and those of addresses with a scheme, where TLS is spoken."""
+    pairs = list(zip(sockets, listens, strict=True))
+    return [one for one, wanted in pairs if not wanted.scheme], [one for one, wanted in pairs if wanted.scheme]
+
+
 def run(main: Main, lifeline: int | None = None) -> int:
     """Run `main` until it ends; SIGTERM and SIGINT set its first event, a second one ends the process at once.
 

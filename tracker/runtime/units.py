@@ -22,6 +22,8 @@ _TIME_UNITS: Final = {
 _RATE: Final = re.compile(r"(\d{1,9})\s*/\s*([smh])")
 _RATE_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _MAX_PORT: Final = 0xFFFF
+HTTP: Final = "http://"  # the schemes of an address that a web server listens on
+HTTPS: Final = "https://"
 # Python's is_private also covers documentation ranges and changes between releases; these are the networks that a
 # stranger on the net cannot send from.
 _PRIVATE_NETWORKS: Final = tuple(

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 import structlog
+from prometheus_client import Counter
 from sqlalchemy import event as hooks
 from sqlalchemy.exc import DatabaseError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool
@@ -35,6 +36,8 @@ BUSY_TIMEOUT_MS: Final = 500
 _T = TypeVar("_T")
 _BEGIN: Final = "mailwake_begin"
 _log = structlog.get_logger()
+
+UNAVAILABLE: Final = Counter("mailwake_storage_unavailable_total", "Transactions that the storage could not take then.")
 
 
 class StorageUnavailableError(TrackerError):
@@ -82,6 +85,7 @@ class Store:
             if not is_unavailable(error):
                 raise
             self._dispose()
+            UNAVAILABLE.inc()
             if self._is_available:
                 self._is_available = False
                 _log.warning("storage_unavailable", path=str(self._path), error=_cause(error))

@@ -5,7 +5,7 @@ token says all. What smuggles requests (two lengths, no Host or two, folded fiel
 
 Standards: RFC 9112 §3.2 (Host), §6 (bodies: none is expected, and a connection that bears one is closed).
 
-Limits: no TLS, no limit on connections. A path with bytes beyond ASCII is refused by the library's parser, even where
+Limits: no limit on connections. A path with bytes beyond ASCII is refused by the library's parser, even where
 they stand behind a token.
 """
 
@@ -26,7 +26,9 @@ from tracker.contract.urls import LINK_PREFIX, PIXEL_PREFIX
 from tracker.core import challenge
 from tracker.core.hit import METHOD_NOT_ALLOWED, NOT_FOUND, HitSettings, HttpAnswer, path_of, plain
 from tracker.runtime.observe import MALFORMED_REQUESTS
+from tracker.runtime.tls import Door
 from tracker.web.hits import Hits, Record, respond
+from tracker.web.tls import TlsSite
 
 MAX_LINE_BYTES: Final = 65_536  # what is no hit is answered, not cut off; a path of ours is much shorter
 MAX_TARGET_CHARACTERS: Final = 8_192  # a token has 4,096, and what clients append is ignored
@@ -46,6 +48,7 @@ _MALFORMED: Final = plain(400, "This is no request.\n")
 _FAILED: Final = plain(500, "Something went wrong here.\n")
 _TOO_LONG: Final = plain(414, "The address is too long.\n")
 _BAD_CHALLENGE: Final = plain(400, "A challenge has 16 to 128 characters of A-Z, a-z, 0-9, - and _.\n")
+_OURS: Final = plain(200, "ours\n")
 _LIVE: Final = plain(200, "live\n")
 _READY: Final = plain(200, "ready\n")
 
@@ -60,25 +63,33 @@ class TrackingHost:
         record: Record,
         verification_key: bytes,
         not_ready: Callable[[], str | None] = lambda: None,
+        is_ours: Callable[[str], bool] = lambda _host: False,
         clock: Clock = lambda: datetime.now(UTC),
         entropy: Entropy = os.urandom,
     ) -> None:
         """`settings` gives the snapshot in force, `record` is the journal's `emit_within`.
 
-        `not_ready` says in a few words, to strangers, why no requests should be sent here, or None.
+        `not_ready` says in a few words, to strangers, why no requests should be sent here, or None. `is_ours` says
+        whether links point to a host, `"trace.shop.example"`: a proxy asks before it gets a certificate for it.
         """
         self._hits = Hits(settings=settings, record=record, clock=clock, entropy=entropy)
         self._verification_key = verification_key
         self._not_ready = not_ready
+        self._is_ours = is_ours
         self._is_draining = False
         self._runner: web.ServerRunner | None = None
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound; they are closed when drained."""
+    async def start(
+        self, sockets: Sequence[socket.socket], *, tls_sockets: Sequence[socket.socket] = (), door: Door | None = None
+    ) -> None:
+        """Serve on sockets that are bound, behind the door on `tls_sockets`; they are closed when drained."""
         self._runner = web.ServerRunner(_Server(self._handle), shutdown_timeout=DRAIN_S)
         await self._runner.setup()
         for bound in sockets:
             await web.SockSite(self._runner, bound, backlog=BACKLOG).start()
+        if door is not None:
+            for bound in tls_sockets:
+                await TlsSite(self._runner, bound, door, backlog=BACKLOG).start()
 
     async def drain(self) -> None:
         """Stop listening, answer what is in flight, for at most `DRAIN_S`, and close the connections."""
@@ -113,8 +124,11 @@ class TrackingHost:
         return _READY if reason is None else plain(503, f"{reason}\n")
 
     def _verify(self, query: str) -> HttpAnswer:
-        """Answer a challenge as `tracker.core.challenge` has it."""
-        nonces = parse_qs(query, keep_blank_values=True).get("challenge", [])
+        """Answer a challenge as `tracker.core.challenge` has it, or whether a host is ours."""
+        fields = parse_qs(query, keep_blank_values=True)
+        nonces = fields.get("challenge", [])
+        if not nonces and len(hosts := fields.get("domain", [])) == 1 and self._is_ours(hosts[0].lower()):
+            return _OURS
         if not nonces:
             return NOT_FOUND
         proof = challenge.answer(self._verification_key, nonces[0]) if len(nonces) == 1 else None
