@@ -36,6 +36,8 @@ _KEYS: Final = frozenset(
         "spool.high_water",
         "spool.min_free",
         "spool.retry_for",
+        "tracker.max_connections",
+        "tracker.max_hits",
         "tracker.public_url",
         "tracker.record_address",
         "tracker.trusted_proxies",

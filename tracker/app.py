@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -54,6 +54,11 @@ class TrackerOptions:
     hostname: str
     record_address: RecordAddress
     trusted_proxies: tuple[IPNetwork, ...]
+    max_hits: int
+    """Of a link in a minute, in this process."""
+    max_connections: int
+    """Of this process."""
+    journal_max_bytes: int
 
 
 class Tracker:
@@ -69,7 +74,9 @@ class Tracker:
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
         self.ingester = Ingester(
-            reader=JournalReader(options.journal_root, slot_is_free=self._slot_is_free),
+            reader=JournalReader(
+                options.journal_root, slot_is_free=self._slot_is_free, max_bytes=options.journal_max_bytes
+            ),
             store=self.store,
             clock=now,
             hostname=options.hostname,
@@ -77,11 +84,15 @@ class Tracker:
             destinations=settings.destinations,
             on_commit=self.publisher.wake,
         )
-        self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
+        self.journal = Journal(
+            options.journal_slot, clock=now, max_bytes=options.journal_max_bytes, on_durable=self.ingester.wake
+        )
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
-            record=self.journal.emit_within,
+            post=self.journal.post,
             verification_key=secrets.verification_key,
+            max_hits=lambda: self._options.max_hits,
+            max_connections=lambda: self._options.max_connections,
             clock=now,
         )
 
@@ -97,6 +108,7 @@ class Tracker:
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
         """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
         self._settings = settings
+        self._options = replace(self._options, max_hits=options.max_hits, max_connections=options.max_connections)
         self._hit_settings = self._make_hit_settings(options)
         self.publisher.renew(self._settings)
 

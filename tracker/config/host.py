@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from tracker.runtime.configtypes import Kind, Listen, Listens, Networks, Section
+from tracker.runtime.configtypes import Count, Kind, Listen, Listens, Networks, Rate, Section
 from tracker.runtime.units import ListenAddress, UnfitError
 
 
@@ -40,6 +40,17 @@ class TrackerSection(Section):
     record_address: Literal["truncated", "full", "none"] = Field(
         "truncated", description="What is kept of a visitor's address: truncated (/24, /48), full or none."
     )
+    max_hits: Rate = Field(
+        1000 / 60,
+        examples=['"1000/m"'],
+        description="Hits of a link above this pace are answered, and kept as one event a minute with a count.",
+    )
+    max_connections: Count = Field(
+        4096,
+        ge=64,
+        le=65_536,
+        description="Connections at a time; for one more, that which was silent longest is closed.",
+    )
 
 
 class ConsoleSection(Section):
@@ -73,6 +84,6 @@ class MetricsSection(Section):
         return value
 
 
-TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"tls", "geoip", "max_hits"}))
+TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"tls", "geoip"}))
 CONSOLE: Final = Kind(name="console", model=ConsoleSection, planned=frozenset({"tls", "behind_proxy"}))
 METRICS: Final = Kind(name="metrics", model=MetricsSection)
