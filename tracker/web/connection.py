@@ -171,11 +171,13 @@ class Connection(web.RequestHandler):
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.write(render(http, unix_s=int(time())))
-        if self.writing_paused:
-            UNREAD.inc()
-            self.cut()
-        elif self._messages and not self._is_going_on:
+        if self._messages and not self._is_going_on:
             self._go_on()
+
+    def pause_writing(self) -> None:
+        """Cut off who asks and does not read: so many answers of ours that nobody takes are no slow network."""
+        UNREAD.inc()
+        self.cut()
 
     def cut(self) -> None:
         """Close the connection at once, whatever it is doing."""
