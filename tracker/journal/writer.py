@@ -263,7 +263,9 @@ class Journal:
             self._current = None
 
     def _create(self) -> SegmentFile:
-        return SegmentFile.create(self._directory, unix_ms=_unix_ms(self._clock()), entropy=self._entropy)
+        created = SegmentFile.create(self._directory, unix_ms=_unix_ms(self._clock()), entropy=self._entropy)
+        self._space.add(created.size_bytes)
+        return created
 
     # --- the flushing thread --------------------------------------------------------------------------------
 
