@@ -75,7 +75,14 @@ def test_a_hit_after_the_minute_ends_it_too() -> None:
 def test_each_link_of_each_copy_counts_alone() -> None:
     """A flood of one link costs no other its events; a HEAD is no open."""
     minute = Minute(max_hits=1)
-    each = [opened(1), opened(2, recipient=1), clicked(3), clicked(4, link=1), clicked(5, recipient=1), probed(6)]
+    each: list[HitRecord] = [
+        opened(1),
+        opened(2, recipient=1),
+        clicked(3),
+        clicked(4, link=1),
+        clicked(5, recipient=1),
+        probed(6),
+    ]
 
     assert minute.hit(*each) == [True] * 6
     assert minute.hit(*each) == [False] * 6

@@ -20,7 +20,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import time
-from typing import Final
+from typing import Final, TypeGuard
 
 import structlog
 from aiohttp import web
@@ -204,7 +204,7 @@ class Connection(web.RequestHandler):
         return response
 
 
-def _is_plain(message: object) -> bool:
+def _is_plain(message: object) -> TypeGuard[RawRequestMessage]:
     """Say whether a message of the parser is a GET of a link or a pixel that leaves its connection open."""
     return (
         type(message) is RawRequestMessage
