@@ -187,6 +187,9 @@ class _Process:
             trusted_proxies=config.tracker.trusted_proxies,
             rules=rulefile.rules(config.tracker.rules),
             places=places,
+            max_hits=self._seat.share.at_least_of(round(config.tracker.max_hits * 60)),
+            max_connections=self._seat.share.at_least_of(config.tracker.max_connections),
+            journal_max_bytes=config.journal.max_size,
         )
 
     async def run(self, stop: asyncio.Event, reload: asyncio.Event, ready: Ready) -> None:
@@ -198,6 +201,7 @@ class _Process:
                 background.append(group.create_task(self._reload_whenever(reload), name="reload"))
                 _log.info("process_started", version=self.status().version, slot=self.status().slot)
                 observe.SERVING.set(1)
+                memory.spare_what_stays()
                 ready(self.status())
                 await stop.wait()
                 self._is_stopping = True

@@ -14,7 +14,7 @@ from relay import app, appconfig, roomoptions
 from relay.app import Ready
 from relay.appconfig import Config
 from relay.reloading import taken_up
-from tracker.runtime import inherited, serve, sharedmetrics
+from tracker.runtime import inherited, memory, serve, sharedmetrics
 from tracker.runtime.configfile import ConfigError, Problem
 from tracker.runtime.control import Status
 from tracker.runtime.seat import Seat
@@ -63,6 +63,7 @@ class _Node:
 
     def run(self) -> int:
         self._keys = app.load_secrets(self._config, may_create=True)
+        memory.spare_what_stays()
         code = self._workers.run()
         if self._problems:
             raise ConfigError(None, self._problems)

@@ -47,6 +47,8 @@ _KEYS: Final = frozenset(
         "spool.min_free",
         "spool.retry_for",
         "tracker.geoip",
+        "tracker.max_connections",
+        "tracker.max_hits",
         "tracker.public_url",
         "tracker.record_address",
         "tracker.rules",

@@ -63,6 +63,11 @@ class TrackerOptions:
     trusted_proxies: tuple[IPNetwork, ...]
     rules: Rules
     places: Places
+    max_hits: int
+    """Of a link in a minute, in this process."""
+    max_connections: int
+    """Of this process."""
+    journal_max_bytes: int
 
 
 class Tracker:
@@ -81,7 +86,9 @@ class Tracker:
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
         self.ingester = Ingester(
-            reader=JournalReader(options.journal_root, slot_is_free=self._slot_is_free),
+            reader=JournalReader(
+                options.journal_root, slot_is_free=self._slot_is_free, max_bytes=options.journal_max_bytes
+            ),
             store=self.store,
             clock=now,
             hostname=options.hostname,
@@ -90,13 +97,17 @@ class Tracker:
             on_commit=self.publisher.wake,
         )
         self._backlog = BacklogWatch(self.store, options.journal_root, now)
-        self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
+        self.journal = Journal(
+            options.journal_slot, clock=now, max_bytes=options.journal_max_bytes, on_durable=self.ingester.wake
+        )
         self._door: Door | None = None
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
-            record=self.journal.emit_within,
+            post=self.journal.post,
             verification_key=keys.secrets.verification_key,
             is_ours=lambda host: host in {urlsplit(f"//{own}").hostname for own in self._settings.own_hosts},
+            max_hits=lambda: self._options.max_hits,
+            max_connections=lambda: self._options.max_connections,
             clock=now,
         )
 

@@ -1,5 +1,6 @@
 """`mailwake serve`: run the relay, the tracking host and the console, until a signal."""
 
+import gc
 import os
 import shutil
 import sys
@@ -38,6 +39,7 @@ def serve(*, config_path: Path | None, parts: tuple[str, ...], workers: int | No
     SIGTERM or Ctrl-C finishes what is on its way and ends it; a second signal ends it at once. SIGHUP has the
     configuration read again. Sockets of systemd (LISTEN_FDS) are used where they fit.
     """
+    gc.disable()  # a start makes much and drops nothing: looking for garbage is a sixth of it. On again once it serves
     config = load(config_path)  # before the rest is loaded: a wrong file is said at once
     if force:
         _accept_spools(config)

@@ -19,6 +19,7 @@ from tracker.publish import nats
 from tracker.publish.nats import NatsWriter, captures
 from tracker.publish.outcome import Dead, Delivered, Outcome, TryAgain
 from tracker.publish.publisher import Publisher
+from tracker.publish.schedule import Schedule
 from tracker.store.publishing import LogEntry
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -280,7 +281,7 @@ async def test_a_server_killed_again_and_again_gets_every_event(
             settings=settings,
             clock=lambda: here.now,
             writers={"bus": bus},
-            retry_after=[timedelta(milliseconds=20)],
+            schedule=lambda _: Schedule(pauses=[timedelta(milliseconds=20)]),
             poll_s=0.02,
         )
         ingester = here.ingester(["bus"], on_commit=publisher.wake)

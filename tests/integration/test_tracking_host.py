@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.unit.tokens import URL, link, pixel
 from tracker.contract.events import Click, Open, Probe
 from tracker.core import challenge
 from tracker.core.hit import PIXEL, HitRecord
-from tracker.journal.writer import Kept
+from tracker.journal.group import Kept, Tell
 from tracker.web.app import TrackingHost
 
 _YEARS_AHEAD = "Fri, 01 Jan 2038 00:00:00 GMT"
@@ -234,7 +234,7 @@ async def test_a_journal_that_fails_stops_no_redirect(host: Host, caplog: pytest
 async def test_an_early_answer_is_counted(host: Host, kept: Kept, metric: str) -> None:
     """An operator sees that the disk does not keep up."""
     before = REGISTRY.get_sample_value(metric) or 0
-    tracking = TrackingHost(settings=lambda: SETTINGS, record=_keeps(kept), verification_key=KEY)
+    tracking = TrackingHost(settings=lambda: SETTINGS, post=lambda _, tell: tell(kept), verification_key=KEY)
     listening = socket.create_server(("127.0.0.1", 0))
     await tracking.start([listening])
     host.address = listening.getsockname()
@@ -245,35 +245,26 @@ async def test_an_early_answer_is_counted(host: Host, kept: Kept, metric: str) -
     assert REGISTRY.get_sample_value(metric) == before + 1
 
 
-def _keeps(kept: Kept) -> Callable[[HitRecord], "asyncio.Future[Kept]"]:
-    def record(_: HitRecord) -> "asyncio.Future[Kept]":
-        future = asyncio.get_running_loop().create_future()
-        future.set_result(kept)
-        return future
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_draining_answers_what_is_in_flight_and_closes_the_rest(version: str) -> None:
+    """SIGTERM costs no visitor an answer, on the short way and on the long one."""
+    arrived, waiting = asyncio.Event(), list[Tell]()
 
-    return record
-
-
-async def test_draining_answers_what_is_in_flight_and_closes_the_rest(tmp_path: Path) -> None:
-    """SIGTERM costs no visitor an answer."""
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    async def record(_: HitRecord) -> Kept:
+    def post(_: HitRecord, tell: Tell) -> None:
         arrived.set()
-        await go_on.wait()
-        return Kept.DURABLE
+        waiting.append(tell)
 
-    tracking = TrackingHost(settings=lambda: SETTINGS, record=record, verification_key=KEY)
+    tracking = TrackingHost(settings=lambda: SETTINGS, post=post, verification_key=KEY)
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     await tracking.start([listening])
     idle, idle_writer = await asyncio.open_connection(*address)
     reader, writer = await asyncio.open_connection(*address)
-    writer.write(f"GET {path_to(link())} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {path_to(link())} HTTP/{version}\r\nHost: x\r\n\r\n".encode())
     await arrived.wait()
     draining = asyncio.create_task(tracking.drain())
     assert await idle.read() == b""
-    go_on.set()
+    waiting[0](Kept.DURABLE)
     answer = await reader.read()
     await draining
 

@@ -45,7 +45,7 @@ def _files(folder: Path, name: str, *, days_left: int = 30, hosts: tuple[str, ..
 async def _running(folder: Path, door: Door) -> AsyncIterator[tuple[str, int]]:
     journal = Journal(folder / "journal" / "00")
     await journal.open()
-    host = TrackingHost(settings=lambda: SETTINGS, record=journal.emit_within, verification_key=KEY, clock=lambda: NOW)
+    host = TrackingHost(settings=lambda: SETTINGS, post=journal.post, verification_key=KEY, clock=lambda: NOW)
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     await host.start([], tls_sockets=[listening], door=door)

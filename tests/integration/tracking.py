@@ -12,8 +12,9 @@ from tests.unit.tokens import NOW
 from tracker.contract.events import JournalRecord
 from tracker.contract.records import decode
 from tracker.core.hit import HitRecord, HitSettings
+from tracker.journal.group import Tell
 from tracker.journal.reader import JournalReader
-from tracker.journal.writer import Journal, Kept
+from tracker.journal.writer import Journal
 from tracker.web.app import TrackingHost
 
 KEY = bytes(range(32))
@@ -42,6 +43,8 @@ class Host:
     settings: HitSettings = SETTINGS
     not_ready: str | None = None
     record: Callable[[HitRecord], object] | None = None
+    max_connections: int = 4096
+    max_hits: int = 1000
 
     async def send(self, raw: bytes) -> bytes:
         """Send bytes, read until the host closes."""
@@ -78,14 +81,16 @@ async def run_host(folder: Path) -> AsyncIterator[Host]:
     await journal.open()
     running: Host
 
-    async def record(hit: HitRecord) -> Kept:
+    def post(hit: HitRecord, tell: Tell) -> None:
         if running.record is not None:
             running.record(hit)
-        return await journal.emit_within(hit)
+        journal.post(hit, tell)
 
     tracking = TrackingHost(
         settings=lambda: running.settings,
-        record=record,
+        post=post,
+        max_hits=lambda: running.max_hits,
+        max_connections=lambda: running.max_connections,
         verification_key=KEY,
         not_ready=lambda: running.not_ready,
         clock=lambda: NOW,

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from tracker.config.rulefile import RuleFileField
-from tracker.runtime.configtypes import FilePath, Kind, Listen, Listens, Networks, Section, as_list
+from tracker.runtime.configtypes import Count, FilePath, Kind, Listen, Listens, Networks, Rate, Section, as_list
 from tracker.runtime.places import Places
 from tracker.runtime.units import HTTP, HTTPS, ListenAddress, UnfitError
 
@@ -73,6 +73,17 @@ class TrackerSection(Section):
     rules: RuleFileField | None = Field(
         None, examples=['"rules.toml"'], description="A rule file of yours, laid over ours: how machines are told."
     )
+    max_hits: Rate = Field(
+        1000 / 60,
+        examples=['"1000/m"'],
+        description="Hits of a link above this pace are answered, and kept as one event a minute with a count.",
+    )
+    max_connections: Count = Field(
+        4096,
+        ge=64,
+        le=65_536,
+        description="Connections at a time; for one more, that which was silent longest is closed.",
+    )
 
 
 class ConsoleSection(Section):
@@ -106,6 +117,6 @@ class MetricsSection(Section):
         return value
 
 
-TRACKER: Final = Kind(name="tracker", model=TrackerSection, planned=frozenset({"max_hits"}), inner=frozenset({"tls"}))
+TRACKER: Final = Kind(name="tracker", model=TrackerSection, inner=frozenset({"tls"}))
 CONSOLE: Final = Kind(name="console", model=ConsoleSection, planned=frozenset({"tls", "behind_proxy"}))
 METRICS: Final = Kind(name="metrics", model=MetricsSection)

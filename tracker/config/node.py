@@ -6,11 +6,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from tracker.runtime.configtypes import Duration, FilePath, Kind, Section, resolve
+from tracker.runtime.configtypes import Duration, FilePath, Kind, Section, Size, resolve
 from tracker.runtime.units import ListenAddress, UnfitError
 
 SQLITE: Final = "sqlite:"
 _ONE_DAY: Final = timedelta(days=1)
+_LEAST_JOURNAL_BYTES: Final = 64 << 20  # four segments: what is written, what is read, and some of what is kept
 
 
 def _resolver(value: object) -> object:
@@ -31,6 +32,11 @@ class JournalSection(Section):
 
     directory: FilePath = Field(Path("var/journal"), description="Where the journal lies, on a local disk.")
     keep: Duration = Field(_ONE_DAY, description="How long what the storage has taken in is kept beyond that.")
+    max_size: Size = Field(
+        5 << 30,
+        ge=_LEAST_JOURNAL_BYTES,
+        description="How large it may grow. The last 5 % are for hits alone; a hit for which there is no room is lost.",
+    )
 
 
 class StorageSection(Section):

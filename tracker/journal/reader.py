@@ -32,6 +32,7 @@ from tracker.journal.segment import (
     check_header,
     names_in,
 )
+from tracker.journal.space import used_bytes
 
 DAMAGED: Final = Counter("mailwake_journal_damaged", "Segments of the journal that ended in a bad record.", ["fault"])
 
@@ -71,10 +72,14 @@ class Batch:
 class JournalReader:
     """Reads `root`, the folder of all slots' folders."""
 
-    def __init__(self, root: Path, *, slot_is_free: Callable[[str], bool]) -> None:
-        """`slot_is_free` says of a slot (`"00"`) that no process holds its lock; it must not keep the lock itself."""
+    def __init__(self, root: Path, *, slot_is_free: Callable[[str], bool], max_bytes: int | None = None) -> None:
+        """`slot_is_free` says of a slot (`"00"`) that no process holds its lock; it must not keep the lock itself.
+
+        `max_bytes` is the size that the journal may have; None is none.
+        """
         self._root = root
         self._slot_is_free = slot_is_free
+        self._max_bytes = max_bytes
 
     def read(self, cursor: Mapping[str, Position], *, max_records: int = 1000) -> list[Batch]:
         """Read on from a cursor, at most `max_records` of each slot; an empty list where nothing is new.
@@ -89,16 +94,23 @@ class JournalReader:
     def prune(self, cursor: Mapping[str, Position], *, before: datetime) -> int:
         """Delete the segments behind the cursor that were last written before a time; return how many.
 
-        The cursor's own segment stays, so that its slot's sequence goes on. OSError: one cannot be deleted.
+        Where the journal has more than half of its size, those behind the cursor go whatever their age, the oldest of
+        each slot first: what keeps it for longer is a convenience, and room for what comes is not. The cursor's own
+        segment stays, so that its slot's sequence goes on. OSError: one cannot be deleted.
         """
         deleted = 0
+        too_many_bytes = 0 if self._max_bytes is None else used_bytes(self._root) - self._max_bytes // 2
         for slot in self._slots():
             position = cursor.get(slot)
             for name in self._segments(slot) if position is not None else ():
                 path = self._root / slot / str(name)
-                if position is not None and str(name) < position.segment and path.stat().st_mtime < before.timestamp():
+                if position is None or str(name) >= position.segment:
+                    break
+                found = path.stat()
+                if found.st_mtime < before.timestamp() or too_many_bytes > 0:
                     path.unlink()
                     deleted += 1
+                    too_many_bytes -= found.st_size
         return deleted
 
     def _slots(self) -> list[str]:

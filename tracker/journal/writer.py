@@ -12,6 +12,9 @@ group. Neither is the loop's thread, because on a stuck disk even `write` waits,
 A failed write or `fdatasync` ends its segment. The `fdatasync` is never tried again: it may then report success for
 data that is gone. The next record opens a new segment, so a full disk heals by itself once it has room.
 
+What is dropped is counted by what was written: a hit that was written and could not be flushed is read back as long as
+the machine runs, so it is not dropped. The log has one line when writing begins to fail, and one when it works again.
+
 Limits: `emit` may fail for records that are read back all the same, where the disk refused the flush but not the write.
 """
 
@@ -22,7 +25,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
@@ -33,32 +35,23 @@ from prometheus_client import Counter
 from tracker.contract.events import JournalRecord
 from tracker.contract.ports import Clock, Entropy
 from tracker.contract.records import encode
+from tracker.core.hit import HitRecord
 from tracker.journal.file import SegmentFile
-from tracker.journal.segment import MAX_PAYLOAD_BYTES
+from tracker.journal.group import Group, Kept, Tell
+from tracker.journal.segment import FRAME_BYTES, MAX_PAYLOAD_BYTES
+from tracker.journal.space import LOOK_EVERY_S, Space
 from tracker.runtime.durable import NO_ROOM
 
 HIT_WAIT_S: Final = 0.05  # a person does not notice; on a healthy disk a flush takes a tenth of it
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 FAILING_S: Final = 10.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a stuck disk may cost this much memory, no more
+MAX_BYTES: Final = 5 * 1024**3
 
 EVENTS_DROPPED: Final = Counter("mailwake_events_dropped", "Hits that were answered but could not be recorded.")
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
-
-
-class Kept(StrEnum):
-    """How safe a hit's record was when its time was up."""
-
-    DURABLE = "durable"
-    """On the disk."""
-    WRITTEN = "written"
-    """In the kernel: safe from the death of this process, not from a power cut."""
-    WAITING = "waiting"
-    """Not even written: the disk is stuck."""
-    DROPPED = "dropped"
-    """It cannot be written; counted."""
 
 
 class Journal:
@@ -73,9 +66,13 @@ class Journal:
         hit_wait_s: float = HIT_WAIT_S,
         segment_bytes: int = SEGMENT_BYTES,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
+        max_bytes: int = MAX_BYTES,
         on_durable: Callable[[], None] | None = None,
     ) -> None:
-        """`directory` is the slot's, `journal/00`; `on_durable` is called on the loop when a group is durable."""
+        """`directory` is the slot's, `journal/00`; `on_durable` is called on the loop when a group is durable.
+
+        `max_bytes` is the limit of all slots together.
+        """
         self._directory = directory
         self._clock = clock
         self._entropy = entropy
@@ -83,13 +80,17 @@ class Journal:
         self._max_waiting_bytes = max_waiting_bytes
         self._hit_wait_s = hit_wait_s
         self._on_durable = on_durable
-        self._gathering: list[_Entry] = []
+        self._space = Space(directory.parent, max_bytes)
+        self._gathering: Group | None = None
         self._waiting_bytes = 0
-        self._to_write: SimpleQueue[list[_Entry] | None] = SimpleQueue()
+        self._refused_at_s = 0.0
+        self._to_write: SimpleQueue[Group | None] = SimpleQueue()
         self._to_flush: SimpleQueue[_Written | SegmentFile | None] = SimpleQueue()
         self._current: SegmentFile | None = None
         self._threads: list[threading.Thread] = []
         self._is_open = False
+        self._is_told = False
+        self._is_full = False
         self._failed_at_s: float | None = None
 
     @property
@@ -110,7 +111,8 @@ class Journal:
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            _log.error("journal_write_failed", error=error.strerror, entries=0)
+            self._fails(error, 0)
+        self._space.look()
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._threads = [
@@ -129,24 +131,40 @@ class Journal:
         """
         if not records:
             return
-        entry = self._enqueue([encode(record) for record in records], is_hit=False)
-        if isinstance(entry, OSError):
-            raise entry
-        outcome = await entry.outcome
-        if isinstance(outcome, OSError):
-            raise OSError(outcome.errno, outcome.strerror, outcome.filename) from outcome
+        group = self._enqueue([encode(record) for record in records], is_hit=False)
+        if isinstance(group, OSError):
+            raise group
+        future: asyncio.Future[OSError | None] = self._loop.create_future()
+        group.callers.append(future)
+        failure = await future
+        if failure is not None:
+            raise OSError(failure.errno, failure.strerror, failure.filename) from failure
 
-    async def emit_within(self, record: JournalRecord) -> Kept:
-        """Append the record of a hit and wait until it is durable, at most `hit_wait_s`; never raises OSError.
+    def post(self, record: HitRecord, tell: Tell) -> None:
+        """Append the record of a hit, and `tell` how safe it is: when it is durable, at the latest after `hit_wait_s`.
 
-        Whatever is not DROPPED is still on its way and becomes durable later, if the disk allows it.
+        Never raises OSError. Whatever is not DROPPED is still on its way and becomes durable later, if the disk allows
+        it. `tell` may be called before this returns.
         """
-        entry = self._enqueue([encode(record)], is_hit=True)
-        if isinstance(entry, OSError):
-            EVENTS_DROPPED.inc()
-            return Kept.DROPPED
-        outcome = await entry.outcome
-        return Kept.DROPPED if isinstance(outcome, OSError) else outcome
+        count = record.hit.count
+        group = self._enqueue([encode(record)], is_hit=True)
+        if isinstance(group, OSError):
+            EVENTS_DROPPED.inc(count)
+            tell(Kept.DROPPED)
+            return
+        group.hits.append(tell)
+        group.hits_count += count
+
+    async def emit_within(self, record: HitRecord) -> Kept:
+        """Do as `post`, and return how safe the record is."""
+        future: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
+
+        def tell(kept: Kept) -> None:
+            if not future.done():  # who waited may be gone
+                future.set_result(kept)
+
+        self.post(record, tell)
+        return await future
 
     async def close(self) -> None:
         """Write and flush what has been handed over, close the segment, end the threads; once closed, stays closed."""
@@ -159,59 +177,92 @@ class Journal:
         for thread in self._threads:
             thread.join()
 
-    def _enqueue(self, payloads: list[bytes], *, is_hit: bool) -> "_Entry | OSError":
+    def _enqueue(self, payloads: list[bytes], *, is_hit: bool) -> Group | OSError:
+        """Put the payloads into the group that gathers; the caller enters who waits for them."""
         size_bytes = 0
         for payload in payloads:
             if len(payload) > MAX_PAYLOAD_BYTES:
                 raise ValueError(f"a journal record of {len(payload)} bytes is larger than a segment can hold")
-            size_bytes += len(payload)
+            size_bytes += len(payload) + FRAME_BYTES
         if not self._is_open:
             return OSError(errno.EBADF, "the journal is closed")
-        if self._waiting_bytes + size_bytes > self._max_waiting_bytes:
+        waiting_bytes = self._waiting_bytes + size_bytes
+        if waiting_bytes > self._max_waiting_bytes:
             return OSError(errno.ENOBUFS, "the journal's disk does not keep up")
-        self._waiting_bytes += size_bytes
-        entry = _Entry(payloads, size_bytes, self._loop.create_future(), is_hit=is_hit)
-        if not self._gathering:
+        if self._space.is_full(waiting_bytes, for_hits=is_hit):
+            return self._refuse()
+        self._waiting_bytes = waiting_bytes
+        group = self._gathering
+        if group is None:
+            group = self._gathering = Group()
             self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes the thread once
-        self._gathering.append(entry)
-        return entry
+        group.payloads += payloads
+        group.size_bytes += size_bytes
+        return group
+
+    def _refuse(self) -> OSError:
+        """Say that the journal has its size, and have somebody look whether that is still so."""
+        error = OSError(errno.EDQUOT, "the journal has reached journal.max_size", str(self._directory.parent))
+        now_s = self._loop.time()
+        if not self._is_full:
+            self._is_full = True
+            _log.error("journal_full", error=error.strerror)
+        if now_s > self._refused_at_s + LOOK_EVERY_S:
+            self._refused_at_s = now_s
+            self._to_write.put(Group())
+        return error
 
     def _hand_over(self) -> None:
-        if self._gathering:
-            self._to_write.put(self._gathering)
-            if any(entry.is_hit for entry in self._gathering):
-                self._loop.call_later(self._hit_wait_s, _stop_waiting, self._gathering)  # one timer for all of them
-            self._gathering = []
+        group, self._gathering = self._gathering, None
+        if group is not None:
+            self._to_write.put(group)
+            if group.hits:
+                self._loop.call_later(self._hit_wait_s, group.let_hits_go)  # one timer for all of them
+
+    def _fails(self, error: OSError, entries: int) -> None:
+        """Say once that records cannot be written."""
+        if not self._is_told:
+            self._is_told = True
+            _log.error("journal_write_failed", error=error.strerror, entries=entries)
 
     # --- the writing thread ---------------------------------------------------------------------------------
 
     def _write_groups(self) -> None:
         is_last = False
         while not is_last:
-            groups = _take_all(self._to_write)
-            is_last = groups[-1] is None
-            entries = [entry for group in groups if group is not None for entry in group]
-            if entries:
-                self._write(entries)
+            taken = _take_all(self._to_write)
+            is_last = taken[-1] is None
+            groups = [group for group in taken if group is not None and group.payloads]
+            if groups:
+                self._write(groups)
+            self._space.look()
+            if self._is_full and not self._space.is_full(0, for_hits=False):
+                self._is_full = False
+                _log.info("journal_has_room")
         self._retire()
         self._to_flush.put(None)
 
-    def _write(self, entries: "list[_Entry]") -> None:
+    def _write(self, groups: list[Group]) -> None:
         try:
             if self._current is None or self._current.has_failed_flush:
                 self._retire()
                 self._current = self._create()
             current = self._current
-            current.append(payload for entry in entries for payload in entry.payloads)
+            before_bytes = current.size_bytes
+            current.append(payload for group in groups for payload in group.payloads)
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits must be told, and the thread goes on
             self._retire()
             failure = error if isinstance(error, OSError) else OSError(errno.EIO, f"a fault: {type(error).__name__}")
-            _log.error("journal_write_failed", error=failure.strerror, entries=len(entries))
-            self._tell(entries, failure)
+            self._fails(failure, sum(len(group.payloads) for group in groups))
+            self._tell(groups, failure)
             return
-        for entry in entries:
-            entry.is_written = True
-        self._to_flush.put(_Written(current, entries))
+        self._space.add(current.size_bytes - before_bytes)
+        for group in groups:
+            group.is_written = True
+        if self._is_told:
+            self._is_told = False
+            _log.info("journal_writes_again")
+        self._to_flush.put(_Written(current, groups))
         if current.size_bytes >= self._segment_bytes:
             self._retire()
 
@@ -222,7 +273,9 @@ class Journal:
             self._current = None
 
     def _create(self) -> SegmentFile:
-        return SegmentFile.create(self._directory, unix_ms=_unix_ms(self._clock()), entropy=self._entropy)
+        created = SegmentFile.create(self._directory, unix_ms=_unix_ms(self._clock()), entropy=self._entropy)
+        self._space.add(created.size_bytes)
+        return created
 
     # --- the flushing thread --------------------------------------------------------------------------------
 
@@ -248,13 +301,14 @@ class Journal:
         if not written:
             return
         failure = written[-1].file.flush()
-        entries = [entry for part in written for entry in part.entries]
+        groups = [group for part in written for group in part.groups]
         if failure is not None:
-            _log.error("journal_flush_failed", error=failure.strerror, entries=len(entries))
-        self._tell(entries, failure)
+            entries = sum(len(group.payloads) for group in groups)
+            _log.error("journal_flush_failed", error=failure.strerror, entries=entries)
+        self._tell(groups, failure)
 
-    def _tell(self, entries: list["_Entry"], failure: OSError | None) -> None:
-        self._call_loop(self._settle, entries, failure)
+    def _tell(self, groups: list[Group], failure: OSError | None) -> None:
+        self._call_loop(self._settle, groups, failure)
 
     def _call_loop(self, callback: Callable[..., object], *args: object) -> None:
         try:
@@ -264,46 +318,23 @@ class Journal:
 
     # --- on the loop again ----------------------------------------------------------------------------------
 
-    def _settle(self, entries: list["_Entry"], failure: OSError | None) -> None:
-        for entry in entries:
-            self._waiting_bytes -= entry.size_bytes
-            if failure is not None and entry.is_hit:
-                EVENTS_DROPPED.inc()
-            if not entry.outcome.done():
-                entry.outcome.set_result(failure or Kept.DURABLE)
+    def _settle(self, groups: list[Group], failure: OSError | None) -> None:
+        for group in groups:
+            self._waiting_bytes -= group.size_bytes
+            if not group.is_written:
+                EVENTS_DROPPED.inc(group.hits_count)
+            group.settle(failure)
         self._failed_at_s = None if failure is None else self._loop.time()
         if failure is None and self._on_durable is not None:
             self._on_durable()
 
 
-class _Entry:
-    """The records of one call, and the future that its caller waits for."""
-
-    __slots__ = ("is_hit", "is_written", "outcome", "payloads", "size_bytes")
-
-    def __init__(
-        self, payloads: list[bytes], size_bytes: int, outcome: "asyncio.Future[Kept | OSError]", *, is_hit: bool
-    ) -> None:
-        self.payloads = payloads
-        self.size_bytes = size_bytes
-        self.outcome = outcome
-        self.is_hit = is_hit
-        self.is_written = False
-
-
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What the flushing thread is handed: entries, and the segment that they are in."""
+    """What the flushing thread is handed: groups, and the segment that they are in."""
 
     file: SegmentFile
-    entries: list[_Entry]
-
-
-def _stop_waiting(entries: list[_Entry]) -> None:
-    """Let the hits go whose time is up."""
-    for entry in entries:
-        if entry.is_hit and not entry.outcome.done():
-            entry.outcome.set_result(Kept.WRITTEN if entry.is_written else Kept.WAITING)
+    groups: list[Group]
 
 
 def _take_all(queue: "SimpleQueue[_T]") -> list[_T]:

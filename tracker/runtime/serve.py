@@ -39,9 +39,14 @@ Main = Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]
 
 
 def harden() -> None:
-    """Let nobody else read what this process writes, and leave no core dump with keys and mail in it."""
+    """Let nobody else read what this process writes, and leave no core dump with keys and mail in it.
+
+    It may open as many files as the system allows it, for there is one for each connection.
+    """
     os.umask(_UMASK)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 
 def bind(

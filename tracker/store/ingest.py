@@ -41,7 +41,7 @@ PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
 RETRY_AFTER_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-PRUNE_EVERY_S: Final = 300.0
+PRUNE_EVERY_S: Final = 30.0  # a journal that has reached its size waits for it
 
 TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
 ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")

@@ -1,0 +1,267 @@
+"""Connections of the tracking host: both ways, order, slowness, floods, and what is not believed."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+from tests.integration.tracking import FIELDS, Answer, Host, parse, run_host
+from tests.unit.hits import SETTINGS, path_to
+from tests.unit.tokens import URL, link, pixel
+from tracker.contract.events import Click, Open, Probe
+from tracker.web import connection
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    """Run a host."""
+    async with run_host(tmp_path) as running:
+        yield running
+
+
+def _request(target: str, *, method: str = "GET", fields: str = FIELDS) -> bytes:
+    return f"{method} {target} HTTP/1.1\r\nHost: any.example\r\n{fields}\r\n".encode()
+
+
+async def _read(reader: asyncio.StreamReader, *, has_body: bool = True) -> Answer:
+    """Read one answer of a connection that is kept."""
+    answer = parse(await reader.readuntil(b"\r\n\r\n"))
+    if has_body:
+        answer.body = await reader.readexactly(int(answer.fields["content-length"]))
+    return answer
+
+
+async def _ask_on_one(host: Host, *requests: bytes) -> list[Answer]:
+    """Send all requests at once on one connection, and read their answers."""
+    reader, writer = await asyncio.open_connection(*host.address)
+    writer.write(b"".join(requests))
+    answers = [await _read(reader, has_body=not request.startswith(b"HEAD")) for request in requests]
+    writer.close()
+    await writer.wait_closed()
+    return answers
+
+
+def _value(metric: str) -> float:
+    return REGISTRY.get_sample_value(metric) or 0
+
+
+@pytest.mark.parametrize("path", [path_to(pixel()), path_to(link()), "/l/x", "/i/x"])
+async def test_the_short_way_and_the_long_one_answer_the_same(host: Host, path: str) -> None:
+    """Nobody can tell them apart but by what says that the connection ends."""
+    long = await host.ask(path)
+    (short,) = await _ask_on_one(host, _request(path))
+
+    assert (short.status, short.body) == (long.status, long.body)
+    assert [(name, value) for name, value in long.headers if name not in {"Date", "Connection"}] == [
+        (name, value) for name, value in short.headers if name != "Date"
+    ]
+    assert short.fields["date"].endswith(" GMT")
+    assert {type(record) for record in host.records()} <= {Open, Click}
+    assert len(host.records()) == (2 if path in {path_to(pixel()), path_to(link())} else 0)
+
+
+async def test_answers_come_in_the_order_of_the_requests(host: Host) -> None:
+    """Whichever way each of them takes."""
+    paths = [path_to(pixel()), "/healthz", path_to(link()), "/l/x", path_to(pixel()), "/nothing", path_to(link())]
+    head = _request(path_to(link()), method="HEAD")
+    answers = await _ask_on_one(host, *map(_request, paths), head, _request(path_to(link())))
+
+    assert [answer.status for answer in answers] == [200, 200, 302, 404, 200, 404, 302, 302, 302]
+    assert [answer.fields["content-type"] for answer in answers[:2]] == ["image/gif", "text/plain; charset=utf-8"]
+    assert [type(record) for record in host.records()] == [Open, Click, Open, Click, Probe, Click]
+
+
+async def test_more_requests_at_once_than_the_library_takes_are_all_answered(host: Host) -> None:
+    """It stops reading at 32 and goes on later."""
+    paths = [path_to(link(f"https://shop.example/{number}")) for number in range(200)]
+    answers = await _ask_on_one(host, *map(_request, paths))
+
+    assert [answer.fields["location"] for answer in answers] == [
+        f"https://shop.example/{number}" for number in range(200)
+    ]
+
+
+async def test_a_request_that_comes_in_pieces_is_answered(host: Host) -> None:
+    """Byte by byte, the next one behind it."""
+    reader, writer = await asyncio.open_connection(*host.address)
+    for byte in _request(path_to(link())) + _request("/l/x"):
+        writer.write(bytes([byte]))
+        await writer.drain()
+    answers = [await _read(reader), await _read(reader)]
+    writer.close()
+    await writer.wait_closed()
+
+    assert [answer.status for answer in answers] == [302, 404]
+
+
+@pytest.mark.parametrize("first", [b"", _request(path_to(pixel())), _request("/healthz")])
+async def test_a_request_that_trickles_is_cut_off(host: Host, monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
+    """It has the time of an idle connection, however it is spread."""
+    monkeypatch.setattr(connection, "KEEPALIVE_S", 0.4)
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(*host.address)
+    if first:
+        writer.write(first)
+        await _read(reader)
+    writer.write(b"GET /l/x HTTP/1.1\r\nHost: x\r\n")
+    closed = asyncio.create_task(reader.read())
+    began_s = loop.time()
+    while not closed.done() and loop.time() < began_s + 20:
+        writer.write(b"X: y\r\n")
+        await asyncio.wait([closed], timeout=0.05)
+
+    assert await closed == b""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_the_connection_that_was_silent_longest_makes_room(host: Host) -> None:
+    """Who holds many open keeps nobody out, and a visitor who asks now and then is not the one."""
+    host.max_connections = 3
+    before = _value("mailwake_http_closed_for_room_total")
+    opened = [await asyncio.open_connection(*host.address)]
+    opened[0][1].write(_request(path_to(pixel())))
+    await _read(opened[0][0])
+    opened += [await asyncio.open_connection(*host.address) for _ in range(2)]
+    for reader, writer in (opened[0], opened[2]):
+        writer.write(_request(path_to(pixel())))
+        await _read(reader)
+
+    (answer,) = await _ask_on_one(host, _request(path_to(link())))
+
+    assert answer.status == 302
+    assert _value("mailwake_http_closed_for_room_total") == before + 1
+    assert await opened[1][0].read() == b""
+    for reader, writer in (opened[0], opened[2]):
+        writer.write(_request(path_to(pixel())))
+        assert (await _read(reader)).status == 200
+    for _, writer in opened:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_who_asks_and_does_not_read_is_cut_off(host: Host) -> None:
+    """Answers are not gathered without bound for somebody who wants none; others are answered meanwhile."""
+    before = _value("mailwake_http_unread_total")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, host.address)
+    many = _request(path_to(link("https://shop.example/" + "x" * 2900))) * 20
+    with pytest.raises(ConnectionError):
+        for _ in range(2000):
+            await asyncio.wait_for(loop.sock_sendall(client, many), 20)
+    client.close()
+
+    assert _value("mailwake_http_unread_total") == before + 1
+    assert (await host.ask("/healthz")).status == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "X-Folded: a\r\n b\r\n",
+        "Host: other.example\r\n",
+        "X" * 70_000 + ": y\r\n",
+        "X: " + "y" * 70_000 + "\r\n",
+    ],
+)
+async def test_what_two_servers_may_read_differently_is_refused_and_closed(host: Host, fields: str) -> None:
+    """RFC 9112 §3.2, §5.2, §6.1: also on a connection that was fine so far; what follows is not looked at."""
+    reader, writer = await asyncio.open_connection(*host.address)
+    writer.write(_request(path_to(link())))
+    assert (await _read(reader)).status == 302
+    writer.write(_request(path_to(link()), fields=fields) + _request(path_to(pixel())))
+    raw = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+
+    assert parse(raw).status == 400
+    assert raw.count(b"HTTP/1.") == 1
+    assert [type(record) for record in host.records()] == [Click]
+
+
+async def test_a_header_of_60_kb_is_no_obstacle(host: Host) -> None:
+    """Some companies' proxies send such ones."""
+    (answer,) = await _ask_on_one(host, _request(path_to(link()), fields=f"X-Long: {'y' * 60_000}\r\n"))
+
+    assert answer.status == 302
+
+
+async def test_a_cookie_is_neither_answered_nor_kept(host: Host) -> None:
+    """Not even where a visitor sends one."""
+    (answer,) = await _ask_on_one(host, _request(path_to(link()), fields=f"{FIELDS}Cookie: id=secret-of-mine\r\n"))
+
+    assert "set-cookie" not in answer.fields
+    assert all(b"secret-of-mine" not in path.read_bytes() for path in host.root.rglob("*.mwj"))
+
+
+@pytest.mark.parametrize(
+    "trusted, forwarded, address",
+    [
+        ((), "203.0.113.7", "127.0.0.1"),
+        (("127.0.0.0/8",), "203.0.113.7", "203.0.113.7"),
+        (("127.0.0.0/8",), "198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        (("127.0.0.0/8", "203.0.113.0/24"), "198.51.100.1, 203.0.113.7", "198.51.100.1"),
+        (("10.0.0.0/8",), "203.0.113.7", "127.0.0.1"),
+    ],
+)
+async def test_only_a_trusted_proxy_says_who_asks(
+    host: Host, trusted: tuple[str, ...], forwarded: str, address: str
+) -> None:
+    """The right-most that is no proxy of ours, on a connection that is kept too."""
+    networks = tuple(ip_network(network) for network in trusted)
+    host.settings = replace(SETTINGS, trusted_proxies=networks, record_address="full")
+    await _ask_on_one(host, _request(path_to(pixel()), fields=f"X-Forwarded-For: {forwarded}\r\n"))
+
+    (record,) = host.records()
+    assert isinstance(record, Open)
+    assert record.hit.address == address
+
+
+async def test_a_fault_of_ours_is_a_500_and_ends_the_connection_alone(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever comes next is answered."""
+    settings, host.settings = host.settings, None  # type: ignore[assignment]
+    raw = await host.send(_request(path_to(link())))
+    caplog.clear()
+    host.settings = settings
+
+    assert raw.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert (await host.ask(path_to(link()))).status == 302
+
+
+async def test_a_visitor_who_leaves_is_recorded_all_the_same(host: Host) -> None:
+    """The hit was; nobody hears the answer, and no error is made of it."""
+    _, writer = await asyncio.open_connection(*host.address)
+    writer.write(_request(path_to(link())))
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(20):
+        while not host.records():  # noqa: ASYNC110 - the journal is a file
+            await asyncio.sleep(0.01)
+
+    assert (await host.ask(path_to(pixel()))).status == 200
+
+
+async def test_the_surplus_of_a_flood_is_one_record_once_the_host_drains(tmp_path: Path) -> None:
+    """`max_hits`: all are answered, so many are kept, and one stands for the rest."""
+    async with run_host(tmp_path) as host:
+        host.max_hits = 5
+        answers = await _ask_on_one(host, *[_request(path_to(link()))] * 30)
+        assert {answer.fields["location"] for answer in answers} == {URL}
+        assert len(host.records()) == 5
+    counts = [record.hit.count for record in host.records() if isinstance(record, Click)]
+
+    assert counts == [1] * 5 + [25]

@@ -1,0 +1,217 @@
+"""Connections of the tracking host: aiohttp's parser and protocol, with a short way for what nearly all of them bring.
+
+Owns HTTP's limits, how many connections there are, and the short way. What is a hit and what it gets is `hits.py`'s.
+
+Theory: a task, a request, a response and a stream of its own for every request cost aiohttp more time than reading the
+token, judging and writing the record do together. A plain GET of a link or a pixel needs none of them. So while the
+library's task of a connection sleeps, waiting for a request, what its parser has read is looked at here first. A plain
+one is answered at once, or when its record is durable, straight to the transport; for anything else (another method or
+version, a body, a connection that is to be closed, what is no HTTP) the library is woken, and takes the long way. Both
+end in the same `Hits.begin`. Requests of a connection are answered in their order, one at a time, on either way.
+
+A connection has `KEEPALIVE_S` from one answer to the whole of the next request, however slowly it comes. When there
+are too many, the one that was silent longest is closed, so that whoever holds a thousand open keeps nobody out.
+
+Limits: the short way knows attributes of aiohttp's protocol that are not documented: tests/seams/test_aiohttp.py has
+them all. Without `RawRequestMessage` of the right shape everything takes the long way.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from time import time
+from typing import Final, TypeGuard
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
+from prometheus_client import Counter
+
+from tracker.contract.urls import LINK_PREFIX, PIXEL_PREFIX
+from tracker.core.hit import HitRequest, HttpAnswer, plain
+from tracker.runtime.observe import MALFORMED_REQUESTS
+from tracker.web.hits import Hits
+from tracker.web.render import render, respond
+
+MAX_LINE_BYTES: Final = 65_536  # what is no hit is answered, not cut off; a path of ours is much shorter
+MAX_TARGET_CHARACTERS: Final = 8_192  # a token has 4,096, and what clients append is ignored
+MAX_HEADERS: Final = 128
+KEEPALIVE_S: Final = 75  # longer than proxies keep their end (60 s); a request that comes more slowly is cut off
+LINGERING_S: Final = 2
+READ_BYTES: Final = 16_384  # asyncio takes 256 KiB of memory for each read, which the system gives and takes every time
+
+CLOSED_FOR_ROOM: Final = Counter(
+    "mailwake_http_closed_for_room", "Connections to the tracking host that were closed because there were too many."
+)
+UNREAD: Final = Counter(
+    "mailwake_http_unread", "Connections to the tracking host that were cut because they asked and did not read."
+)
+
+MALFORMED: Final = plain(400, "This is no request.\n")
+FAILED: Final = plain(500, "Something went wrong here.\n")
+
+_log = structlog.get_logger()
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Connections(web.Server):
+    """Makes the connections, and knows which was silent longest."""
+
+    def __init__(self, handler: Handler, hits: Hits, *, max_connections: Callable[[], int]) -> None:
+        """`handler` answers what takes the long way; `max_connections` gives the number in force."""
+        super().__init__(handler)
+        self._hits = hits
+        self._max_connections = max_connections
+        self._by_silence: OrderedDict[Connection, None] = OrderedDict()
+
+    def __call__(self) -> web.RequestHandler:
+        """Make the protocol of a connection."""
+        return Connection(self, self._hits)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection in; where there are too many, close the one that was silent longest."""
+        super().connection_made(handler, transport)
+        if isinstance(handler, Connection):
+            self._by_silence[handler] = None
+            if len(self._by_silence) > self._max_connections():
+                CLOSED_FOR_ROOM.inc()
+                next(iter(self._by_silence)).cut()
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a connection."""
+        if isinstance(handler, Connection):
+            self._by_silence.pop(handler, None)
+        super().connection_lost(handler, exc)
+
+    def has_spoken(self, connection: "Connection") -> None:
+        """Note that a request came."""
+        self._by_silence.move_to_end(connection)
+
+
+class Connection(web.RequestHandler):
+    """One connection: the short way, and answers of our own to what is no HTTP."""
+
+    __slots__ = ("_connections", "_hits", "_is_going_on", "_is_hit_waiting", "_peer")
+
+    def __init__(self, connections: Connections, hits: Hits) -> None:
+        """Be one of these connections."""
+        super().__init__(
+            connections,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # its lines would hold tokens; None is what the library documents
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=LINGERING_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._connections = connections
+        self._hits = hits
+        self._peer = ""
+        self._is_hit_waiting = False
+        self._is_going_on = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if hasattr(transport, "max_size"):
+            transport.max_size = READ_BYTES
+
+    def data_received(self, data: bytes) -> None:
+        """Have the library parse it; then take the short way, if the library's task sleeps."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            super().data_received(data)
+            return
+        self._waiter = None  # or it would be woken
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        if not self._is_hit_waiting:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what was read, one after the other; wake the library for the first that is not for here."""
+        self._is_going_on = True
+        while self._messages and not self._is_hit_waiting and not self._close and not self._force_close:
+            message, payload = self._messages[0]
+            if not _is_plain(message) or payload is not EMPTY_PAYLOAD or self._buffer_paused or self._parser is None:
+                if self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_result(None)
+                break
+            self._messages.popleft()
+            self._parser.message_consumed()
+            self._begin(message)
+        self._is_going_on = False
+
+    def _begin(self, message: RawRequestMessage) -> None:
+        self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_S
+        self._connections.has_spoken(self)
+        self._is_hit_waiting = self._request_in_progress = True
+        headers = message.headers
+        forwarded_for = tuple(headers.getall("X-Forwarded-For")) if "X-Forwarded-For" in headers else ()
+        request = HitRequest("GET", message.path, False, self._peer, forwarded_for, headers)
+        try:
+            self._hits.begin(request, self._send)
+        except Exception as error:  # noqa: BLE001 - a fault of ours is one answer, not the end of the host
+            _log.error("request_failed", exc_info=error)
+            self._send(FAILED)
+            self.force_close()
+
+    def _send(self, http: HttpAnswer) -> None:
+        self._is_hit_waiting = self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():  # the drain waits for this answer
+            self._handler_waiter.set_result(None)
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write(render(http, unix_s=int(time())))
+        if self._messages and not self._is_going_on:
+            self._go_on()
+
+    def pause_writing(self) -> None:
+        """Cut off who asks and does not read: so many answers of ours that nobody takes are no slow network."""
+        UNREAD.inc()
+        self.cut()
+
+    def cut(self) -> None:
+        """Close the connection at once, whatever it is doing."""
+        self._close = True  # what it has asked meanwhile is not begun
+        if self.transport is not None:
+            self.transport.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP: the library would echo it, name itself and its version, and log a traceback."""
+        if isinstance(exc, HttpProcessingError):
+            MALFORMED_REQUESTS.inc()
+        else:
+            _log.error("request_failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the response has begun")
+        response = respond(MALFORMED if status < FAILED.status else FAILED)
+        response.force_close()
+        return response
+
+
+def _is_plain(message: object) -> TypeGuard[RawRequestMessage]:
+    """Say whether a message of the parser is a GET of a link or a pixel that leaves its connection open."""
+    return (
+        type(message) is RawRequestMessage
+        and message.method == "GET"
+        and message.path.startswith((LINK_PREFIX, PIXEL_PREFIX))
+        and message.version == HttpVersion11
+        and not message.should_close
+        and not message.upgrade
+        and len(message.path) <= MAX_TARGET_CHARACTERS
+    )
