@@ -38,13 +38,28 @@ def events_of(storage: Path, message: str, awaited: frozenset[str]) -> list[dict
 
 
 def readable(event: dict[str, Any]) -> str:
-    """Write a record on one line: time, type, recipient, message, and what is special to the type."""
+    """Write a record on one line: time, type, recipient, message, verdict, and what is special to the type."""
     name = event["eventType"]
     detail = event.get(name[:1].lower() + name[1:]) or {}
     own = event.get("mailwake", {})
     recipient = own.get("recipient") or ", ".join(event["mail"].get("destination", []))
     at = detail.get("timestamp") or event["mail"]["timestamp"]
-    more = detail.get("link") or detail.get("smtpResponse") or detail.get("bounceSubType") or ""
-    agent = own.get("agent", {}).get("class", "")
-    texts = [at, f"{name:<13}", recipient or "-", event["mail"]["messageId"], agent, more]
+    texts = [at, f"{name:<13}", recipient or "-", event["mail"]["messageId"], _verdict(own), _special(detail, own)]
     return "  ".join(printable(text) for text in texts if text)
+
+
+def _verdict(own: dict[str, Any]) -> str:
+    """`machine (ua_scanner:proofpoint, instant)`, `human, 12 times`."""
+    agent = own.get("agent") or {}
+    reasons, count = agent.get("reasons") or [], own.get("count", 1)
+    verdict = str(agent.get("class", ""))
+    return verdict + (f" ({', '.join(reasons)})" if reasons else "") + (f", {count} times" if count > 1 else "")
+
+
+def _special(detail: dict[str, Any], own: dict[str, Any]) -> str:
+    """Where a click led, what an upstream said, what a Send left untracked."""
+    refused: dict[str, Any] = next(iter(detail.get("bouncedRecipients") or detail.get("delayedRecipients") or []), {})
+    kind = "/".join(filter(None, (detail.get("bounceType"), detail.get("bounceSubType"))))
+    said = detail.get("link") or detail.get("smtpResponse") or detail.get("reason") or refused.get("diagnosticCode")
+    skipped = ", ".join(f"{one['count']} {one['reason']}" for one in own.get("skipped", ()))
+    return "  ".join(filter(None, (kind or detail.get("delayType"), said, skipped and f"not tracked: {skipped}")))

@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from tracker.contract.address import Address
 from tracker.contract.errors import AddressError
-from tracker.contract.events import EventType
 from tracker.core.statistics import LinkStatistics, Statistics
 from tracker.store import schema
 from tracker.store.database import StorageUnavailableError, reading
@@ -60,13 +59,18 @@ def events(path: Path, wanted: EventFilter) -> Iterator[str]:
 def follow(
     path: Path, wanted: EventFilter, *, poll_s: float = 0.5, wait: Callable[[float], object] = time.sleep
 ) -> Iterator[str]:
-    """Give the wanted events from now on, for ever; a storage that is not there or locked is waited for."""
+    """Give the wanted events from now on, or since the time that is wanted, for ever.
+
+    A storage that is not there or locked is waited for; one that was made anew is read from its beginning.
+    """
     after: int | None = None
     while True:
         try:
             if after is None:
-                after = _last_seq(path)
+                after = _before(path, wanted) if wanted.since is not None else _last_seq(path)
             page = _page(path, wanted, after)
+            if not page:
+                after = min(after, _last_seq(path))
         except StorageUnavailableError:
             page = []
             if not path.exists():
@@ -131,6 +135,12 @@ def link_statistics(path: Path, *, since: datetime | None = None) -> list[tuple[
 
 
 def _page(path: Path, wanted: EventFilter, after: int) -> list[StoredEvent]:
+    with reading(path) as connection:
+        return [StoredEvent(seq=seq, body=body) for seq, body in connection.execute(page_query(wanted, after))]
+
+
+def page_query(wanted: EventFilter, after: int) -> sa.Select[Any]:
+    """Ask for the next page; one message or one recipient is found by an index, however long the log is."""
     event, copy = schema.event.c, schema.copy.c
     query = sa.select(event.seq, event.body).where(event.seq > after).order_by(event.seq).limit(_PAGE)
     if wanted.types:
@@ -138,16 +148,15 @@ def _page(path: Path, wanted: EventFilter, after: int) -> list[StoredEvent]:
     if wanted.message is not None:
         query = query.where(event.message == wanted.message)
     if wanted.recipient is not None:
-        copies = sa.select(copy.message, copy.suffix).where(copy.recipient == _normalize(wanted.recipient))
-        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient") == _normalize(wanted.recipient)
-        query = query.where(
-            sa.tuple_(event.message, event.suffix).in_(copies)
-            | ((event.type == EventType.REJECT.value) & of_reject)  # was never accepted, so it has no copies
-        )
+        recipient = _normalize(wanted.recipient)
+        copies = sa.select(copy.message, copy.suffix).where(copy.recipient == recipient)
+        of_copies = sa.select(event.seq).where(sa.tuple_(event.message, event.suffix).in_(copies))
+        is_reject = event.type == sa.literal_column("'reject'")  # in letters: else its index is not used
+        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient") == recipient
+        query = query.where(event.seq.in_(of_copies.union(sa.select(event.seq).where(is_reject, of_reject))))
     if wanted.since is not None:
         query = query.where(event.at_ms >= to_ms(wanted.since))
-    with reading(path) as connection:
-        return [StoredEvent(seq=seq, body=body) for seq, body in connection.execute(query)]
+    return query
 
 
 def _before(path: Path, wanted: EventFilter) -> int:

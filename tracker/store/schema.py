@@ -23,9 +23,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
-HEAD: Final = "0007"  # the revision that these tables are
+HEAD: Final = "0008"  # the revision that these tables are
 
 metadata: Final = MetaData()
 
@@ -98,6 +99,7 @@ event: Final = Table(
     Column("hit", LargeBinary),  # Hit as JSON: what the verdict was made from
     Column("body", Text, nullable=False),  # the finished record, as every destination gets it
     Index("ix_event_copy", "message", "suffix", "at_ms"),
+    Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copy to be found by
     sqlite_autoincrement=True,  # a number is never used twice, whatever was deleted: cursors point between numbers
 )
 
