@@ -32,6 +32,7 @@ from tracker.runtime.durable import flush_folder
 VERSION: Final = 1
 _VERIFICATION_INFO: Final = b"mailwake verification v1"
 _SIGN_INFO: Final = b"mailwake smtp sign v1"
+_PERSON_INFO: Final = b"mailwake person v1"
 _MAX_FILE_BYTES: Final = 16 << 20
 
 
@@ -57,6 +58,11 @@ class Secrets:
     def sign_key(self) -> bytes:
         """The key of the sign by which the relay knows itself as an upstream, 32 bytes."""
         return self._derived(_SIGN_INFO)
+
+    @property
+    def person_key(self) -> bytes:
+        """The key of the hashes that stand for addresses where consent is kept, 32 bytes."""
+        return self._derived(_PERSON_INFO)
 
     def _derived(self, info: bytes) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self.account)

@@ -26,6 +26,7 @@ from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.statistics import is_human
 from tracker.store import copies, known, schema
 from tracker.store.copies import CopyRow
+from tracker.store.gate import Gate
 from tracker.store.signs import Signs
 from tracker.store.times import to_ms
 
@@ -44,9 +45,10 @@ class Entry:
 class Intake:
     """Takes entries in on a connection, inside the caller's transaction; for one use."""
 
-    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str) -> None:
-        """`hostname` is the reporting MTA of the records."""
+    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, gate: Gate) -> None:
+        """`hostname` is the reporting MTA of the records; `gate` says what may be taken in."""
         self._connection = connection
+        self._gate = gate
         self._now_ms = to_ms(now)
         self._hostname = hostname
         self._mails: dict[MessageId, ses.Mail] = {}
@@ -62,7 +64,8 @@ class Intake:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
-        decoded = [(entry, records.decode(entry.raw)) for entry in entries]
+        admitted = self._gate.admit([records.decode(entry.raw) for entry in entries])
+        decoded = [(entry, record) for entry, record in zip(entries, admitted, strict=True) if record is not None]
         self._load([record for _, record in decoded])
         for entry, record in decoded:
             match record:

@@ -138,8 +138,9 @@ def _page(path: Path, wanted: EventFilter, after: int) -> list[StoredEvent]:
     if wanted.message is not None:
         query = query.where(event.message == wanted.message)
     if wanted.recipient is not None:
-        copies = sa.select(copy.message, copy.suffix).where(copy.recipient == _normalize(wanted.recipient))
-        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient") == _normalize(wanted.recipient)
+        recipient = _normalize(wanted.recipient)
+        copies = sa.select(copy.message, copy.suffix).where(copy.recipient.collate("NOCASE") == recipient)
+        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient").collate("NOCASE") == recipient
         query = query.where(
             sa.tuple_(event.message, event.suffix).in_(copies)
             | ((event.type == EventType.REJECT.value) & of_reject)  # was never accepted, so it has no copies
