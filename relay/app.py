@@ -35,7 +35,7 @@ from tracker.runtime.control import ControlServer, Handler, Status
 from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
-from tracker.store import credentials
+from tracker.store import consent, credentials
 from tracker.store.watched import LOOK_EVERY_S, Watched
 
 PARTS: Final = ("relay", "tracker", "console")
@@ -134,8 +134,10 @@ class _Process:
         self._tracker = Tracker(self._tracker_options(config), settings, keys)
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
+        self._consent = consent.watched(config.storage.path)
         if "relay" in bound:
             self._stored.look()
+            self._consent.look()
             _check_senders(config, self._stored)
             self._relay = Relay(
                 config,
@@ -146,6 +148,7 @@ class _Process:
                 seat=seat,
             )
             self._relay.know_stored(self._stored.found)
+            self._relay.know_consent(self._consent.found)
 
     def _settings(self, config: Config) -> Settings:
         bound = self._bound.get("tracker")
@@ -157,6 +160,8 @@ class _Process:
             journal_slot=self._slots["journal.directory"].directory,
             journal_keep=config.journal.keep,
             storage=config.storage.path,
+            keep=config.storage.keep,
+            keep_statistics=config.storage.keep_statistics,
             hostname=config.hostname,
             record_address=config.tracker.record_address,
             trusted_proxies=config.tracker.trusted_proxies,
@@ -226,7 +231,7 @@ class _Process:
             await self._tracker.serve_hits(self._bound["tracker"])
         if self._relay is not None:
             await self._relay.start(group, self._bound["relay"])
-            background.append(group.create_task(self._look_for_logins(self._relay), name="look for logins"))
+        background.append(group.create_task(self._look(), name="look at the storage"))
         return background
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
@@ -276,13 +281,22 @@ class _Process:
         except TimeoutError:
             return Reloaded(problems=["nothing came of it in time: the log of the service may say why"])
 
-    async def _look_for_logins(self, relay: Relay) -> None:
-        """Take up what `mailwake credentials` has stored."""
+    async def _look(self) -> None:
+        """Take up what commands have stored."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if await asyncio.to_thread(self._stored.look):
-                relay.know_stored(self._stored.found)
-                _log.info("logins_changed", stored=len(self._stored.found or {}))
+            if "tracker" in self._bound:
+                await asyncio.to_thread(self._tracker.look)
+            if self._relay is not None:
+                await self._look_for(self._relay)
+
+    async def _look_for(self, relay: Relay) -> None:
+        if await asyncio.to_thread(self._stored.look):
+            relay.know_stored(self._stored.found)
+            _log.info("logins_changed", stored=len(self._stored.found or {}))
+        if await asyncio.to_thread(self._consent.look):
+            relay.know_consent(self._consent.found)
+            _log.info("consent_changed", decisions=len(self._consent.found or ()))
 
     def _commands(self) -> dict[str, Handler]:
         """What the command line may ask of this process."""

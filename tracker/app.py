@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,7 @@ from aiohttp import web
 
 from tracker.console import app as console
 from tracker.console.overview import ProcessView, look
+from tracker.contract.consent import Persons, SilencedCopies
 from tracker.contract.settings import Settings
 from tracker.core.hit import HitSettings
 from tracker.core.rules import Rules
@@ -31,8 +32,10 @@ from tracker.journal.writer import Journal
 from tracker.publish.worker import Publisher
 from tracker.runtime import slots
 from tracker.runtime.secrets import Secrets
+from tracker.store import consent
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
+from tracker.store.purge import Keeping, Purger
 from tracker.web.app import TrackingHost
 
 INGESTER_LOCK: Final = "ingester.lock"
@@ -45,12 +48,17 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerOptions:
-    """What the tracker goes by. `journal_slot` is this process's folder in `journal_root`; `hostname` is in records."""
+    """What the tracker goes by. `journal_slot` is this process's folder in `journal_root`; `hostname` is in records.
+
+    `keep` is how long the storage keeps a message, `keep_statistics` how long its totals.
+    """
 
     journal_root: Path
     journal_slot: Path
     journal_keep: timedelta
     storage: Path
+    keep: timedelta
+    keep_statistics: timedelta
     hostname: str
     record_address: RecordAddress
     trusted_proxies: tuple[IPNetwork, ...]
@@ -65,6 +73,7 @@ class Tracker:
         self._settings = settings
         self._secrets = secrets
         self._rules = Rules(files("tracker.core").joinpath("data/rules.toml").read_text(encoding="utf-8"))
+        self._silenced = consent.watched_silenced(options.storage)
         self._hit_settings = self._make_hit_settings(options)
         self.store = Store(options.storage)
         self.publisher = Publisher(store=self.store, settings=settings, clock=now)
@@ -76,7 +85,10 @@ class Tracker:
             keep=options.journal_keep,
             destinations=settings.destinations,
             on_commit=self.publisher.wake,
+            persons=Persons(secrets.person_key),
+            collect_for=settings.collect_for,
         )
+        self.purger = Purger(store=self.store, keeping=self.keeping, destinations=settings.destinations, clock=now)
         self.journal = Journal(options.journal_slot, clock=now, on_durable=self.ingester.wake)
         self._host = TrackingHost(
             settings=lambda: self._hit_settings,
@@ -92,17 +104,40 @@ class Tracker:
             collect_for=self._settings.collect_for,
             record_address=options.record_address,
             trusted_proxies=options.trusted_proxies,
+            denied=self._silenced.found or SilencedCopies(),
         )
+
+    def keeping(self) -> Keeping:
+        """Return how long the storage keeps things."""
+        options = self._options
+        return Keeping(
+            mail=options.keep,
+            statistics=options.keep_statistics,
+            collect_for=self._settings.collect_for,
+            tombstones=options.keep + options.journal_keep,
+        )
+
+    def look(self) -> bool:
+        """Take up what commands have stored, True where it is other than before; called once a second. Blocks."""
+        before = self._silenced.found
+        if not self._silenced.look():
+            return False
+        self._hit_settings = replace(self._hit_settings, denied=self._silenced.found or SilencedCopies())
+        if before is not None:
+            _log.info("silence_changed", copies=len(self._silenced.found or ()))
+        return True
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
         """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
         self._settings = settings
         self._hit_settings = self._make_hit_settings(options)
+        self.ingester.collect_for = settings.collect_for
         self.publisher.renew(self._settings)
 
     async def open(self) -> None:
-        """Open the journal. OSError: its folder cannot be written."""
+        """Open the journal, and look at what commands have stored. OSError: its folder cannot be written."""
         await self.journal.open()
+        await asyncio.to_thread(self.look)
 
     async def serve_hits(self, sockets: Sequence[socket.socket]) -> None:
         """Answer links and pixels from now on."""
@@ -115,6 +150,7 @@ class Tracker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ingester.run(), name="ingest")
                 group.create_task(self.publisher.run(), name="publish")
+                group.create_task(self.purger.run(), name="purge")
         finally:
             os.close(lock)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from relay.cli.options import EXIT_NO, config_option, load
-from relay.cli.sample import AddressType, prepare_file, settings_in_force
+from relay.cli.sample import AddressType, consented, prepare_file, settings_in_force
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -40,6 +40,7 @@ def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name
     if prepared.plan is None:
         sys.stdout.buffer.write(prepared.message)
         return
+    plan = consented(config, prepared, recipient)
     now = datetime.now(UTC)
     mint = CopyMint(
         keys=keys,
@@ -49,7 +50,7 @@ def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name
         day=day_of(now),
         sample=True,
     )
-    for piece in copy_of(prepared.plan, mint):
+    for piece in copy_of(plan, mint):
         sys.stdout.buffer.write(piece)
 
 

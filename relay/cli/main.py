@@ -9,6 +9,7 @@ import click
 
 from relay.cli.check import check
 from relay.cli.config import config
+from relay.cli.consent import consent
 from relay.cli.credentials import credentials
 from relay.cli.demo import demo
 from relay.cli.events import events, stats
@@ -16,6 +17,8 @@ from relay.cli.explain import explain
 from relay.cli.init import init
 from relay.cli.mail import decode, rewrite, send
 from relay.cli.options import EXIT_UNUSABLE
+from relay.cli.personal import export, forget
+from relay.cli.purge import purge
 from relay.cli.queue import queue
 from relay.cli.reload import reload
 from relay.cli.serve import serve
@@ -45,6 +48,7 @@ def main() -> None:
 
 _COMMANDS = (
     serve, demo, init, check, reload, config, rewrite, explain, decode, send, events, stats, queue, credentials,
+    consent, export, forget, purge,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

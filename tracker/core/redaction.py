@@ -2,8 +2,8 @@
 
 A header names all its recipients, and so does every event that has it. `[forgotten]` takes the place of the mailbox,
 display name included, in `To: Ana B <ana@client.example>, bo@client.example`; elsewhere, as in a URL, of the address
-alone. Letters of either case, both spellings of an international domain, `%40` for the at sign, and `ana=client.example`
-as in a return path that names its recipient, are the same address.
+alone. Letters of either case, both spellings of an international domain, `%40` for the at sign, and
+`ana=client.example`, as in a return path that names its recipient, are the same address.
 
 Limits: a name without its address, as in a subject, is not known to be anybody's.
 """

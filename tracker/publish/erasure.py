@@ -54,7 +54,7 @@ def _is_in(path: Path, redaction: Redaction, copies: Container[str]) -> bool:
 def _rewrite(path: Path, redaction: Redaction, copies: Container[str], erased: ErasedLines) -> None:
     draft = path.with_name(f".{path.name}.draft")
     try:
-        with path.open("rb") as old, draft.open("wb", opener=_private) as new:
+        with path.open("rb") as old, open(draft, "wb", opener=_private) as new:
             for line in old:
                 kept = _without(line, redaction, copies)
                 erased.gone += not kept

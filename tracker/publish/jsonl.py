@@ -6,8 +6,8 @@ each write and closed after it: whoever moves or removes it meets no surprise, a
 Theory: a line that a crash or a full disk cut off was never acknowledged, so it is cut away and written again. That is
 done before a write and not at start, because a failed write leaves one too.
 
-Whoever rewrites files of the folder, to take a person's lines out of them, holds its lock meanwhile (`locked`): the writer
-holds it for each write, so that neither works on what the other is about to replace.
+Whoever rewrites files of the folder, to take a person's lines out of them, holds its lock meanwhile (`locked`): the
+writer holds it for each write, so that neither works on what the other is about to replace.
 
 Limits: the folder belongs to one destination; a program that appends to the files too would have its unfinished last
 line cut away.

@@ -12,10 +12,10 @@ A denial stays, as a hash without its source: who is forgotten does not want to 
 Limits: only messages that the person got are known to be about that person. Their roll-ups are numbers and stay.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -80,15 +80,15 @@ class Forgetting:
         silence(connection, [one for one in copies if one.accepted_ms >= self._since_ms], None)
         return copies
 
-    def redact(self, connection: sa.Connection, message_id: str, after: int) -> int | None:
+    def redact(self, connection: sa.Connection, message_id: str, own: Collection[str], after: int) -> int | None:
         """Take the address out of a page of a message's events, and first out of the message itself.
 
-        Returns where the next page begins; `after` is 0 at first. None: nothing is left to do.
+        `own` are the suffixes of the person's copies, whose events are erased later. Returns where the next page begins; `after` is 0 at first. None: nothing is left to do.
         """
         if after == 0 and not self._redact_message(connection, message_id):
             return None
         query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
-            event.c.message == message_id, event.c.seq > after
+            event.c.message == message_id, event.c.suffix.not_in(own), event.c.seq > after
         )
         rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
         for seq, _, body in rows:
@@ -151,9 +151,9 @@ class Forgetting:
         self,
         connection: sa.Connection,
         table: sa.TableClause,
-        where: Any,
+        where: sa.ColumnElement[bool],
         column: str,
-        raw: str | bytes,  # noqa: ANN401
+        raw: str | bytes,
     ) -> None:
         before = raw.encode() if isinstance(raw, str) else raw
         after = self.redaction.of_json(before)

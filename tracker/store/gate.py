@@ -1,8 +1,8 @@
 """What ingest leaves out: hits of people who do not want to be tracked, and all that is left of the forgotten.
 
-A journal holds for a while what was recorded before somebody said no, and mail that waits in a spool still has outcomes.
-So every batch passes here before anything of it is written. A message of somebody who denied has its copy silenced, in
-case its tokens are older than the denial.
+A journal holds for a while what was recorded before somebody said no, and mail that waits in a spool still has
+outcomes. So every batch passes here before anything of it is written. A message of somebody who denied has its copy
+silenced, in case its tokens are older than the denial.
 
 Theory: who was forgotten is forgotten until the moment of the command: mail that was accepted later is a new matter.
 Their copies are known by the rows of `silenced` that name no person, those that come yet by the tombstone.

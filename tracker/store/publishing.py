@@ -61,6 +61,12 @@ def move(connection: sa.Connection, destination: str, page: Page) -> None:
     connection.execute(destination_cursor.update().where(here).values(seq=page.last))
 
 
+def cursors(connection: sa.Connection) -> dict[str, int]:
+    """Return where each destination stands."""
+    rows = connection.execute(sa.select(destination_cursor.c.destination, destination_cursor.c.seq))
+    return {name: seq for name, seq in rows}  # noqa: C416 - rows are no pairs to a type checker
+
+
 def enter(connection: sa.Connection, destinations: Iterable[str]) -> None:
     """Give a cursor at the end of the log to the destinations that have none.
 

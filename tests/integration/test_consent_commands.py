@@ -1,0 +1,286 @@
+"""`mailwake consent`, `export` and `forget` beside a running service, and without one."""
+
+import json
+import re
+import smtplib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+
+from relay.cli.main import main
+from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, serving
+
+ANA, BO = "ana@client.example", "bo@home.example"
+MESSAGE = (
+    b"From: Shop <news@shop.example>\r\nTo: Ana B <ana@client.example>, Bo <bo@home.example>\r\nSubject: list\r\n"
+    b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
+    b'<html><body><a href="https://shop.example/lamp">Lamp</a></body></html>\r\n'
+)
+
+
+def run(config: Path, *arguments: str, typed: str = "") -> Result:
+    """Run a command of a client, in this process."""
+    return CliRunner().invoke(main, [*arguments, "--config", str(config)], input=typed)
+
+
+def told(config: Path, *arguments: str, typed: str = "") -> dict[str, object]:
+    """Run a command that must succeed, and return what it says in JSON."""
+    done = run(config, *arguments, "--json", typed=typed)
+    assert done.exit_code == 0, done.output
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def wait(until: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    ends_at = time.monotonic() + LIMIT_S
+    while not until():
+        assert time.monotonic() < ends_at
+        time.sleep(0.02)
+
+
+def send(server: Server, *recipients: str, message: bytes = MESSAGE) -> str:
+    """Send a message and return its id."""
+    with smtplib.SMTP(*server.address("relay"), timeout=LIMIT_S) as client:
+        client.ehlo("client.example")
+        client.mail("news@shop.example")
+        for recipient in recipients:
+            client.rcpt(recipient)
+        code, text = client.data(message)
+    assert code == 250, text
+    return text.decode().rpartition(" ")[2]
+
+
+def delivered(folder: Path, recipient: str, count: int = 1) -> str:
+    """Wait for the recipient's mail and return the last one, its soft line breaks undone."""
+    found: list[str] = []
+
+    def is_there() -> bool:
+        found[:] = [
+            text
+            for path in sorted((folder / "var/mail/new").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+            if f"Delivered-To: {recipient}" in (text := path.read_text())
+        ]
+        return len(found) >= count
+
+    wait(is_there)
+    return found[-1].replace("=\n", "").replace("=3D", "=")
+
+
+def link_in(mail: str) -> str:
+    """Return the path of the tracked link of a delivered mail."""
+    match = re.search(r'href="(http://127[^"]+/l/[^"]+)"', mail)
+    assert match is not None, mail
+    return urlsplit(match[1]).path
+
+
+def events(server: Server, *options: str) -> list[dict[str, object]]:
+    """Return the records that the storage has."""
+    return [json.loads(line) for line in server.run("events", "--json", *options).stdout.splitlines()]
+
+
+def hits(server: Server, outcome: str) -> float:
+    """Return the count of hits with an outcome."""
+    _, _, text = server.get("metrics", "/metrics")
+    match = re.search(rf'mailwake_hits_total{{outcome="{outcome}"}} ([0-9.]+)', text)
+    return float(match[1]) if match else 0.0
+
+
+def test_a_denial_stops_recording_of_mail_that_was_sent(tmp_path: Path) -> None:
+    """Its link redirects as before, in whatever spelling it was denied; an allowance lifts it."""
+    config = configure(tmp_path)
+    with serving(config) as server:
+        send(server, ANA, BO)
+        ana, bo = link_in(delivered(tmp_path, ANA)), link_in(delivered(tmp_path, BO))
+        assert server.get("tracker", ana)[0] == 302
+        wait(lambda: len(events(server, "--type", "click")) == 1)
+
+        began_s = time.monotonic()
+        denied = told(config, "consent", "deny", "Ana@Client.Example", "--source", "a letter")
+        assert denied["silenced"] == 1
+        wait(lambda: "silence_changed" in server.log() and "consent_changed" in server.log())
+        took_s = time.monotonic() - began_s
+        status, headers, _ = server.get("tracker", ana)
+        assert (status, headers["Location"]) == (302, "https://shop.example/lamp")
+        server.get("tracker", bo)
+        wait(lambda: len(events(server, "--type", "click")) == 2)
+        assert [event["mailwake"]["recipient"] for event in events(server, "--type", "click")] == [ANA, BO]  # type: ignore[index]
+        assert hits(server, "denied") == 1
+
+        send(server, ANA)
+        later = delivered(tmp_path, ANA, 2)
+        assert "/l/" not in later
+        assert "/i/" not in later
+        wait(lambda: len(events(server, "--type", "send", "--recipient", ANA)) == 2)
+        *_, skipped = events(server, "--type", "send", "--recipient", ANA)
+        assert skipped["mailwake"]["skipped"] == [{"reason": "consent_denied", "count": 1}]  # type: ignore[index]
+
+        told(config, "consent", "allow", ANA)
+        wait(lambda: server.log().count("silence_changed") == 2)
+        server.get("tracker", ana)
+        wait(lambda: len(events(server, "--type", "click")) == 3)
+    assert took_s < 2.5  # a second between looks, and what reading takes on a busy machine
+
+
+def test_a_set_may_require_consent(tmp_path: Path) -> None:
+    """Only who allowed it is tracked, and the Send of the others says why not."""
+    config = configure(
+        tmp_path, CONFIG.replace("[configuration_set.default]\n", '[configuration_set.default]\nconsent = "require"\n')
+    )
+    assert run(config, "consent", "show", ANA).exit_code == 1
+    told(config, "consent", "allow", ANA)
+    with serving(config) as server:
+        send(server, ANA, BO)
+        assert "/l/" in delivered(tmp_path, ANA)
+        assert "/l/" not in delivered(tmp_path, BO)
+        wait(lambda: len(events(server, "--type", "send")) == 2)
+        skipped = {
+            event["mailwake"]["recipient"]: event["mailwake"].get("skipped")
+            for event in events(server, "--type", "send")
+        }  # type: ignore[index,attr-defined]
+        assert skipped == {ANA: None, BO: [{"reason": "no_consent", "count": 1}]}
+
+        (tmp_path / "mail.eml").write_bytes(MESSAGE)
+        assert "/l/" in run(config, "rewrite", str(tmp_path / "mail.eml"), "--to", ANA).output
+        assert "/l/" not in run(config, "rewrite", str(tmp_path / "mail.eml"), "--to", BO).output
+
+
+def test_decisions_are_brought_in_and_handed_out_without_addresses(tmp_path: Path) -> None:
+    """What was exported can be imported; an older line does not replace a later decision."""
+    config = configure(tmp_path)
+    lines = f"{ANA},deny,2026-11-03T08:15:00Z,a letter\n{BO},allow\n"
+    assert told(config, "consent", "import", typed=lines) == {"lines": 2, "entered": 2, "silenced": 0}
+    exported = run(config, "consent", "export").output
+    assert exported.splitlines()[0] == "person,decision,at,source"
+    assert "@" not in exported
+    assert "deny,2026-11-03T08:15:00.000Z,a letter" in exported
+    assert ANA.encode() not in (tmp_path / "var/mailwake.db").read_bytes()
+
+    again = run(config, "consent", "export", "--json").output
+    assert told(config, "consent", "import", typed=again)["entered"] == 2
+    older = f'{{"address": "{ANA}", "decision": "allow", "at": "2026-11-02T00:00:00Z"}}\n'
+    assert told(config, "consent", "import", typed=older)["entered"] == 0
+    shown = told(config, "consent", "show", '"ANA"@client.example')
+    assert (shown["decision"], shown["source"]) == ("deny", "a letter")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("ana@client.example,perhaps", "neither allow nor deny"),
+        ("ana,deny", "hexadecimal"),
+        ("abcd,deny", "neither an address nor a hash"),
+        ("ana@client.example,deny,2026-11-03", "no zone"),
+        ("a b@client.example,deny", "no @"),
+        ("{", "line 2"),
+    ],
+)
+def test_an_import_with_a_bad_line_is_refused_whole(tmp_path: Path, line: str, why: str) -> None:
+    """And says which line it is, without repeating what may be an address."""
+    config = configure(tmp_path)
+    done = run(config, "consent", "import", typed=f"{BO},deny\n{line}\n")
+
+    assert done.exit_code == 2
+    assert "line 2: " in done.output
+    assert why in done.output
+    assert "client.example" not in done.output
+    assert run(config, "consent", "show", BO).exit_code == 1
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return every file that may hold an address, but for the mail itself and the journal."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not {"mail", "journal"} & set(path.relative_to(folder).parts) and path.name != "keys.json"
+    }
+
+
+@pytest.mark.parametrize("while_serving", [True, False], ids=["beside the service", "alone"])
+def test_a_forgotten_address_is_in_no_file(tmp_path: Path, while_serving: bool) -> None:
+    """Neither in the storage and its log, nor in the spool, nor in the lines of a destination; others keep theirs."""
+    config = configure(tmp_path)
+
+    def forget_ana() -> None:
+        outcome = told(config, "forget", "ANA@client.example")
+        erased = outcome["erased"]
+        assert isinstance(erased, dict)
+        assert (erased["messages"], erased["copies"], erased["events"]) == (1, 2, 5), erased
+        assert erased["jsonl_lines"] == 5
+        assert erased["records_kept_without_the_address"] == 1 + 2 + 2
+        assert any("journal" in text for text in outcome["left"])  # type: ignore[attr-defined]
+        assert any("var/mail" in text for text in outcome["left"])  # type: ignore[attr-defined]
+
+    with serving(config) as server:
+        send(server, ANA, BO)
+        send(server, "Ana@client.example", message=MESSAGE.replace(b", Bo <bo@home.example>", b""))
+        server.get("tracker", link_in(delivered(tmp_path, ANA)))
+        delivered(tmp_path, "Ana@client.example")
+        wait(lambda: len(events(server)) == 7)
+        wait(lambda: sum(path.read_text().count("\n") for path in (tmp_path / "var/events").glob("*.jsonl")) == 7)
+        wait(lambda: not [*(tmp_path / "var/spool/00/q").iterdir()])
+        assert [name for name, raw in _files(tmp_path).items() if b"ana@client" in raw.lower()]
+        exported = told(config, "export", ANA)
+        assert len(exported["messages"]) == 2  # type: ignore[arg-type]
+        assert len(exported["events"]) == 5  # type: ignore[arg-type]
+        ana = link_in(delivered(tmp_path, ANA))
+        if while_serving:
+            forget_ana()
+            assert server.get("tracker", ana)[0] == 302
+            wait(lambda: "silence_changed" in server.log())
+            server.get("tracker", ana)
+            assert hits(server, "denied") >= 1
+            server.get("tracker", link_in(delivered(tmp_path, BO)))
+            wait(lambda: len(events(server, "--type", "click")) == 1)
+        assert server.stop() == 0
+    if not while_serving:
+        forget_ana()
+
+    kept = _files(tmp_path)
+    assert [name for name, raw in kept.items() if b"ana@client" in raw.lower() or b"Ana B" in raw] == []
+    lines = [
+        json.loads(line) for line in b"".join(raw for name, raw in kept.items() if name.endswith("jsonl")).splitlines()
+    ]
+    assert {line["mailwake"]["recipient"] for line in lines} == {BO}
+    assert lines[0]["mail"]["commonHeaders"]["to"] == ["[forgotten]", "Bo <bo@home.example>"]
+    assert {"name": "To", "value": "[forgotten], Bo <bo@home.example>"} in lines[0]["mail"]["headers"]
+    assert run(config, "export", ANA, "--json").exit_code == 0  # the tombstone is all that there is
+    again = told(config, "export", ANA)
+    assert again["forgottenAt"] is not None
+    assert (again["messages"], again["events"], again["consent"]) == ([], [], None)
+
+
+def test_what_a_journal_still_holds_of_the_forgotten_is_not_taken_in(tmp_path: Path) -> None:
+    """A storage that was lost is filled from the journal, but for whoever was forgotten since, and told again."""
+    config = configure(tmp_path)
+    with serving(config) as server:
+        send(server, ANA, BO)
+        wait(lambda: len(events(server)) == 4)
+        assert server.stop() == 0
+    for path in (tmp_path / "var").glob("mailwake.db*"):
+        path.unlink()
+    told(config, "forget", ANA)
+    with serving(config) as server:
+        wait(lambda: len(events(server)) == 2)
+        assert {event["mailwake"]["recipient"] for event in events(server)} == {BO}  # type: ignore[index]
+        assert "ana@client" not in json.dumps(events(server)).lower()
+
+
+def test_mail_that_waits_is_delivered_and_named(tmp_path: Path) -> None:
+    """Forgetting is no order to the spool: the mail was promised."""
+    text = CONFIG.replace("maildir:var/mail", "smtp://127.0.0.1:1").replace("final = true", "")
+    config = configure(tmp_path, text)
+    with serving(config) as server:
+        message = send(server, ANA)
+        wait(lambda: len(events(server, "--type", "send")) == 1)
+        assert server.stop() == 0
+
+    outcome = told(config, "forget", ANA)
+    assert any(message in text for text in outcome["left"])  # type: ignore[attr-defined]
+    assert "waiting" in run(config, "queue", "show", message, "--json").output
+    exported = told(config, "export", ANA)
+    assert exported["spool"][0]["recipients"][0]["address"] == ANA  # type: ignore[index]
