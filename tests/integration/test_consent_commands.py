@@ -1,5 +1,6 @@
 """`mailwake consent`, `export` and `forget` beside a running service, and without one."""
 
+import asyncio
 import json
 import re
 import smtplib
@@ -12,7 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli.main import main
+from relay.spool.files import Spool
+from relay.spool.layout import Row, State
 from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, serving
+from tests.unit.spooling import make_entry
 
 ANA, BO = "ana@client.example", "bo@home.example"
 MESSAGE = (
@@ -200,87 +204,92 @@ def _files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("while_serving", [True, False], ids=["beside the service", "alone"])
-def test_a_forgotten_address_is_in_no_file(tmp_path: Path, while_serving: bool) -> None:
-    """Neither in the storage and its log, nor in the spool, nor in the lines of a destination; others keep theirs."""
+def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
+    """Beside the service and alone: neither in the storage and its log, nor in a destination's lines.
+
+    A storage that is lost and filled again from the journal has no more of them, once they are forgotten anew.
+    """
     config = configure(tmp_path)
-
-    def forget_ana() -> None:
-        outcome = told(config, "forget", "ANA@client.example")
-        erased = outcome["erased"]
-        assert isinstance(erased, dict)
-        assert (erased["messages"], erased["copies"], erased["events"]) == (1, 2, 5), erased
-        assert erased["jsonl_lines"] == 5
-        assert erased["records_kept_without_the_address"] == 1 + 2 + 2
-        assert any("journal" in text for text in outcome["left"])  # type: ignore[attr-defined]
-        assert any("var/mail" in text for text in outcome["left"])  # type: ignore[attr-defined]
-
     with serving(config) as server:
         send(server, ANA, BO)
         send(server, "Ana@client.example", message=MESSAGE.replace(b", Bo <bo@home.example>", b""))
-        server.get("tracker", link_in(delivered(tmp_path, ANA)))
+        ana, bo = link_in(delivered(tmp_path, ANA)), link_in(delivered(tmp_path, BO))
+        server.get("tracker", ana)
         delivered(tmp_path, "Ana@client.example")
-        wait(lambda: len(events(server)) == 7)
         wait(lambda: sum(path.read_text().count("\n") for path in (tmp_path / "var/events").glob("*.jsonl")) == 7)
         wait(lambda: not [*(tmp_path / "var/spool/00/q").iterdir()])
         assert [name for name, raw in _files(tmp_path).items() if b"ana@client" in raw.lower()]
         exported = told(config, "export", ANA)
         assert len(exported["messages"]) == 2  # type: ignore[arg-type]
         assert len(exported["events"]) == 5  # type: ignore[arg-type]
-        ana = link_in(delivered(tmp_path, ANA))
-        if while_serving:
-            forget_ana()
-            assert server.get("tracker", ana)[0] == 302
-            wait(lambda: "silence_changed" in server.log())
-            server.get("tracker", ana)
-            assert hits(server, "denied") >= 1
-            server.get("tracker", link_in(delivered(tmp_path, BO)))
-            wait(lambda: len(events(server, "--type", "click")) == 1)
+
+        outcome = told(config, "forget", "ANA@client.example")
+        assert outcome["erased"] == {
+            "messages": 1,
+            "copies": 2,
+            "events": 5,
+            "dead_letters": 0,
+            "records_put_aside": 0,
+            "records_kept_without_the_address": 1
+            + 2
+            + 2,  # the message, and Bo's events in the storage and in the file
+            "jsonl_lines": 5,
+            "spool_files": 0,
+        }
+        left = "\n".join(outcome["left"])  # type: ignore[arg-type]
+        assert "journal" in left
+        assert str(tmp_path / "var/mail") in left
+        assert "-wal" not in left
+        wait(lambda: "silence_changed" in server.log())
+        assert server.get("tracker", ana)[0] == 302
+        assert hits(server, "denied") == 1
+        server.get("tracker", bo)
+        wait(lambda: len(events(server, "--type", "click")) == 1)
         assert server.stop() == 0
-    if not while_serving:
-        forget_ana()
 
     kept = _files(tmp_path)
     assert [name for name, raw in kept.items() if b"ana@client" in raw.lower() or b"Ana B" in raw] == []
-    lines = [
-        json.loads(line) for line in b"".join(raw for name, raw in kept.items() if name.endswith("jsonl")).splitlines()
-    ]
-    assert {line["mailwake"]["recipient"] for line in lines} == {BO}
-    assert lines[0]["mail"]["commonHeaders"]["to"] == ["[forgotten]", "Bo <bo@home.example>"]
-    assert {"name": "To", "value": "[forgotten], Bo <bo@home.example>"} in lines[0]["mail"]["headers"]
-    assert run(config, "export", ANA, "--json").exit_code == 0  # the tombstone is all that there is
+    lines = b"".join(raw for name, raw in kept.items() if name.endswith("jsonl")).splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {record["mailwake"]["recipient"] for record in records} == {BO}
+    assert records[0]["mail"]["commonHeaders"]["to"] == ["[forgotten]", "Bo <bo@home.example>"]
+    assert {"name": "To", "value": "[forgotten], Bo <bo@home.example>"} in records[0]["mail"]["headers"]
     again = told(config, "export", ANA)
     assert again["forgottenAt"] is not None
     assert (again["messages"], again["events"], again["consent"]) == ([], [], None)
 
+    assert told(config, "forget", BO)["erased"]["copies"] == 1  # type: ignore[index]
+    assert [name for name, raw in _files(tmp_path).items() if b"bo@home" in raw.lower()] == []
 
-def test_what_a_journal_still_holds_of_the_forgotten_is_not_taken_in(tmp_path: Path) -> None:
-    """A storage that was lost is filled from the journal, but for whoever was forgotten since, and told again."""
-    config = configure(tmp_path)
-    with serving(config) as server:
-        send(server, ANA, BO)
-        wait(lambda: len(events(server)) == 4)
-        assert server.stop() == 0
     for path in (tmp_path / "var").glob("mailwake.db*"):
         path.unlink()
     told(config, "forget", ANA)
     with serving(config) as server:
-        wait(lambda: len(events(server)) == 2)
+        wait(lambda: len(events(server)) == 3)
         assert {event["mailwake"]["recipient"] for event in events(server)} == {BO}  # type: ignore[index]
         assert "ana@client" not in json.dumps(events(server)).lower()
 
 
-def test_mail_that_waits_is_delivered_and_named(tmp_path: Path) -> None:
-    """Forgetting is no order to the spool: the mail was promised."""
-    text = CONFIG.replace("maildir:var/mail", "smtp://127.0.0.1:1").replace("final = true", "")
-    config = configure(tmp_path, text)
-    with serving(config) as server:
-        message = send(server, ANA)
-        wait(lambda: len(events(server, "--type", "send")) == 1)
-        assert server.stop() == 0
+def test_mail_that_waits_is_named_and_finished_mail_goes(tmp_path: Path) -> None:
+    """Forgetting is no order to the spool: the mail was promised. A file that a crash left behind is not."""
+    config = configure(tmp_path)
+    told(config, "consent", "allow", BO)  # makes the keys
+    waiting, finished, other = make_entry(1, ANA, BO), make_entry(2, ANA), make_entry(3, BO)
+
+    async def put() -> None:
+        spool = Spool(tmp_path / "var/spool/00")
+        spool.open()
+        for entry in (waiting, finished, other):
+            await spool.put(entry, b"To: ana@client.example\r\n\r\nhello\r\n")
+        await spool.mark(finished.id, {0: Row(state=State.DELIVERED_TOLD)}, durable=False)
+        spool.close()
+
+    asyncio.run(put())
+    exported = json.loads(run(config, "export", ANA, "--json").stdout)
+    assert [mail["id"] for mail in exported["spool"]] == [str(waiting.id), str(finished.id)]
+    assert [one["address"] for mail in exported["spool"] for one in mail["recipients"]] == [ANA, ANA]
 
     outcome = told(config, "forget", ANA)
-    assert any(message in text for text in outcome["left"])  # type: ignore[attr-defined]
-    assert "waiting" in run(config, "queue", "show", message, "--json").output
-    exported = told(config, "export", ANA)
-    assert exported["spool"][0]["recipients"][0]["address"] == ANA  # type: ignore[index]
+    assert outcome["erased"]["spool_files"] == 1  # type: ignore[index]
+    assert [text for text in outcome["left"] if str(waiting.id) in text]  # type: ignore[attr-defined]
+    assert {path.name for path in (tmp_path / "var/spool/00/q").iterdir()} == {str(waiting.id), str(other.id)}

@@ -83,7 +83,8 @@ class Forgetting:
     def redact(self, connection: sa.Connection, message_id: str, own: Collection[str], after: int) -> int | None:
         """Take the address out of a page of a message's events, and first out of the message itself.
 
-        `own` are the suffixes of the person's copies, whose events are erased later. Returns where the next page begins; `after` is 0 at first. None: nothing is left to do.
+        `own` are the suffixes of the person's copies, whose events are erased later. Returns where the next page
+        begins; `after` is 0 at first. None: nothing is left to do.
         """
         if after == 0 and not self._redact_message(connection, message_id):
             return None

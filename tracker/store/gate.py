@@ -89,7 +89,8 @@ class Gate:
             copy = PersonsCopy(message=message, suffix=suffix, accepted_ms=accepted_ms, tracked=tracked)
             if accepted_ms <= until_ms.get(person, -1):
                 gone.append(one)
-                silence(self._connection, [copy], None)
+                if isinstance(record, Accepted):  # of a message that was refused nothing more comes
+                    silence(self._connection, [copy], None)
                 self._connection.execute(event.delete().where(event.c.message == message, event.c.suffix == suffix))
             elif person in denied and tracked and accepted_ms >= self._since_ms:
                 silence(self._connection, [copy], person)
