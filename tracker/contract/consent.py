@@ -1,7 +1,7 @@
 """Who wants to be tracked and who does not, without an address: a person is a keyed hash.
 
 Theory:
-    A person is the first 16 bytes that keyed BLAKE2b (RFC 7693 §2.9) makes of an address, under a key that is derived
+    A person is the first 16 bytes that keyed BLAKE2b (RFC 7693) makes of an address, under a key that is derived
     for this alone: without the account's secret nobody can try addresses against a stored list. Spellings that mean one
     mailbox to a human are one person: the domain in lower-case A-labels, the local part without its quotes and
     case-folded. RFC 5321 §2.4 lets a server tell `Ana` from `ana`; no one who says no means only one of the two.
@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from tracker.contract.ids import CopyId
 
@@ -26,6 +26,9 @@ PERSON_BYTES: Final = 16
 Decision = Literal["allow", "deny"]
 
 _MARK_BYTES: Final = 8
+_DIGITS: Final = str.maketrans(
+    "0123456789abcdefghjkmnpqrstvwxyz", "0123456789abcdefghijklmnopqrstuv"
+)  # ids.py's, int's
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -65,6 +68,13 @@ class Marks:
         """Take the members; each has at least 8 bytes."""
         self._sorted = array("Q", sorted({_mark(member) for member in members}))
 
+    @classmethod
+    def of_numbers(cls, numbers: Iterable[int]) -> Self:
+        """Make the set of the last 8 bytes of each member, as a number, each once."""
+        made = cls()
+        made._sorted = array("Q", sorted(array("Q", numbers)))
+        return made
+
     def __contains__(self, member: object) -> bool:
         if not isinstance(member, bytes) or not self._sorted:
             return False
@@ -86,9 +96,15 @@ class SilencedCopies:
 
     __slots__ = ("_marks",)
 
-    def __init__(self, copies: Iterable[CopyId] = ()) -> None:
-        """Take the copies. The last bytes of a copy's id are random: its suffix and the end of its message's id."""
-        self._marks = Marks(copy.raw for copy in copies)
+    def __init__(self, copies: Iterable[tuple[str, str]] = ()) -> None:
+        """Take the copies as the storage names them: message and suffix, each as its text.
+
+        The last bytes of a copy's id are random: the end of its message's id, and its suffix. They are read from the
+        texts themselves: hundreds of thousands of ids would take seconds.
+        """
+        self._marks = Marks.of_numbers(
+            (int(message[-4:].translate(_DIGITS), 32) & 0xFFFF) << 48 | int(suffix, 16) for message, suffix in copies
+        )
 
     def __contains__(self, copy: object) -> bool:
         return isinstance(copy, CopyId) and copy.raw in self._marks

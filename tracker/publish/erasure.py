@@ -18,6 +18,7 @@ from tracker.core.redaction import Redaction
 from tracker.publish.jsonl import locked
 from tracker.runtime.durable import flush_folder
 
+_DRAFT: Final = ".draft"
 _COPY: Final = re.compile(rb'copyId\\*"\s*:\s*\\*"([0-9a-z]{26}-[0-9a-f]{12})')
 _RECIPIENT: Final = re.compile(rb'"recipient\\*"\s*:\s*\\*"((?:[^"\\]|\\[^"])*)')
 
@@ -38,6 +39,9 @@ def erase(directory: Path, redaction: Redaction, copies: Container[str], *, chan
     erased = ErasedLines()
     if not directory.is_dir():
         return erased
+    with locked(directory):
+        for draft in directory.glob(f".*{_DRAFT}"):  # of one that was killed
+            draft.unlink()
     for path in sorted(directory.glob("*.jsonl")):
         if path.stat().st_mtime < changed_since_s or not _is_in(path, redaction, copies):
             continue
@@ -52,7 +56,7 @@ def _is_in(path: Path, redaction: Redaction, copies: Container[str]) -> bool:
 
 
 def _rewrite(path: Path, redaction: Redaction, copies: Container[str], erased: ErasedLines) -> None:
-    draft = path.with_name(f".{path.name}.draft")
+    draft = path.with_name(f".{path.name}{_DRAFT}")
     try:
         with path.open("rb") as old, open(draft, "wb", opener=_private) as new:
             for line in old:

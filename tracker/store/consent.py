@@ -29,6 +29,7 @@ SUBJECT: Final = "consent"
 SILENCED: Final = "silenced"
 
 _DAY: Final = timedelta(days=1)
+_PAGE: Final = 2_000  # rows in memory at a time, of many
 _HITS: Final = ("open", "click", "probe")
 
 
@@ -78,8 +79,8 @@ def watched(path: Path) -> Watched[ConsentBook]:
 
 def read_silenced(connection: sa.Connection) -> SilencedCopies:
     """Return the copies whose hits are not recorded."""
-    rows = connection.execute(sa.select(silenced.c.message, silenced.c.suffix))
-    return SilencedCopies(copy_id(text, suffix) for text, suffix in rows)
+    query = sa.select(silenced.c.message, silenced.c.suffix).execution_options(yield_per=_PAGE)
+    return SilencedCopies(tuple(row) for row in connection.execute(query))
 
 
 def watched_silenced(path: Path) -> Watched[SilencedCopies]:
@@ -163,7 +164,7 @@ def copies_of(connection: sa.Connection, persons: Persons, address: str, *, sinc
 
 
 def scan(
-    connection: sa.Connection, persons: Persons, wanted: Collection[bytes], *, since_ms: int, page: int = 2_000
+    connection: sa.Connection, persons: Persons, wanted: Collection[bytes], *, since_ms: int, page: int = _PAGE
 ) -> Iterator[Sequence[tuple[bytes, PersonsCopy]]]:
     """Look at every copy accepted since then, and yield those of the persons, page by page."""
     query = _copies(since_ms).execution_options(yield_per=page)

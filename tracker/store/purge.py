@@ -222,14 +222,13 @@ async def run(store: Writer, purge: Purge, *, monotonic_s: Callable[[], float] =
     for step in purge.steps():
         has_more = True
         while has_more:
-            took_s = 0.0
 
             def work(connection: sa.Connection, step: Step = step, rows: int = rows) -> tuple[bool, float]:
-                began_s = monotonic_s()
-                more = step(connection, rows)
-                return more, monotonic_s() - began_s
+                began_s = monotonic_s()  # what it waited for the thread is not its own
+                return step(connection, rows), began_s
 
-            has_more, took_s = await store.write(work)
+            has_more, began_s = await store.write(work)
+            took_s = monotonic_s() - began_s
             rows = max(SMALLEST, rows // 2) if took_s > STEP_S else min(LARGEST, rows + rows // 2)
             if has_more:
                 await asyncio.sleep(PAUSE_S)
