@@ -364,3 +364,17 @@ def test_a_network_that_strangers_send_from_is_refused(tmp_path: Path, network: 
 
     assert "open relay" in _problems(tmp_path, text)["relay.allow_networks"]
     assert "open relay" in _problems(tmp_path, SMALL, MAILWAKE__RELAY__ALLOW_NETWORKS=network)["relay.allow_networks"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "collect_for", "is_wrong"), [("30d", "60d", True), ("60d", "90d", True), ("60d", "60d", False)]
+)
+def test_mail_is_kept_as_long_as_its_hits_are_recorded(
+    tmp_path: Path, keep: str, collect_for: str, is_wrong: bool
+) -> None:
+    """A hit that came after its message would have no recipient."""
+    text = SMALL + f'[storage]\nkeep = "{keep}"\n[tracking]\ncollect_for = "{collect_for}"\n'
+    if is_wrong:
+        assert f"{keep} is less than tracking.collect_for, {collect_for}" in _problems(tmp_path, text)["storage.keep"]
+    else:
+        assert _load(tmp_path, text).storage.keep_statistics == timedelta(days=1825)
