@@ -7,6 +7,7 @@ import smtplib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,11 +32,11 @@ def run(config: Path, *arguments: str, typed: str = "") -> Result:
     return CliRunner().invoke(main, [*arguments, "--config", str(config)], input=typed)
 
 
-def told(config: Path, *arguments: str, typed: str = "") -> dict[str, object]:
+def told(config: Path, *arguments: str, typed: str = "") -> dict[str, Any]:
     """Run a command that must succeed, and return what it says in JSON."""
     done = run(config, *arguments, "--json", typed=typed)
     assert done.exit_code == 0, done.output
-    found: dict[str, object] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -83,7 +84,7 @@ def link_in(mail: str) -> str:
     return urlsplit(match[1]).path
 
 
-def events(server: Server, *options: str) -> list[dict[str, object]]:
+def events(server: Server, *options: str) -> list[dict[str, Any]]:
     """Return the records that the storage has."""
     return [json.loads(line) for line in server.run("events", "--json", *options).stdout.splitlines()]
 
@@ -111,7 +112,7 @@ def test_a_denial_stops_recording_of_mail_that_was_sent(tmp_path: Path) -> None:
         assert (status, headers["Location"]) == (302, "https://shop.example/lamp")
         server.get("tracker", bo)
         wait(lambda: len(events(server, "--type", "click")) == 2)
-        assert [event["mailwake"]["recipient"] for event in events(server, "--type", "click")] == [ANA, BO]  # type: ignore[index]
+        assert [event["mailwake"]["recipient"] for event in events(server, "--type", "click")] == [ANA, BO]
         assert hits(server, "denied") == 1
 
         send(server, ANA)
@@ -120,7 +121,7 @@ def test_a_denial_stops_recording_of_mail_that_was_sent(tmp_path: Path) -> None:
         assert "/i/" not in later
         wait(lambda: len(events(server, "--type", "send", "--recipient", ANA)) == 2)
         *_, skipped = events(server, "--type", "send", "--recipient", ANA)
-        assert skipped["mailwake"]["skipped"] == [{"reason": "consent_denied", "count": 1}]  # type: ignore[index]
+        assert skipped["mailwake"]["skipped"] == [{"reason": "consent_denied", "count": 1}]
 
         told(config, "consent", "allow", ANA)
         took_s.append(wait(lambda: server.log().count("silence_changed") == 2))
@@ -144,7 +145,7 @@ def test_a_set_may_require_consent(tmp_path: Path) -> None:
         skipped = {
             event["mailwake"]["recipient"]: event["mailwake"].get("skipped")
             for event in events(server, "--type", "send")
-        }  # type: ignore[index,attr-defined]
+        }
         assert skipped == {ANA: None, BO: [{"reason": "no_consent", "count": 1}]}
 
         (tmp_path / "mail.eml").write_bytes(MESSAGE)
@@ -219,8 +220,8 @@ def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
         wait(lambda: not [*(tmp_path / "var/spool/00/q").iterdir()])
         assert [name for name, raw in _files(tmp_path).items() if b"ana@client" in raw.lower()]
         exported = told(config, "export", ANA)
-        assert len(exported["messages"]) == 2  # type: ignore[arg-type]
-        assert len(exported["events"]) == 5  # type: ignore[arg-type]
+        assert len(exported["messages"]) == 2
+        assert len(exported["events"]) == 5
 
         outcome = told(config, "forget", "ANA@client.example")
         assert outcome["erased"] == {
@@ -237,7 +238,7 @@ def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
         }
         beside = [name for name, raw in _files(tmp_path).items() if b"ana@client" in raw.lower() or b"Ana B" in raw]
         assert beside == []  # of a storage that is open, with its log
-        left = "\n".join(outcome["left"])  # type: ignore[arg-type]
+        left = "\n".join(outcome["left"])
         assert "journal" in left
         assert str(tmp_path / "var/mail") in left
         assert "-wal" not in left
@@ -259,7 +260,7 @@ def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
     assert again["forgottenAt"] is not None
     assert (again["messages"], again["events"], again["consent"]) == ([], [], None)
 
-    assert told(config, "forget", BO)["erased"]["copies"] == 1  # type: ignore[index]
+    assert told(config, "forget", BO)["erased"]["copies"] == 1
     assert [name for name, raw in _files(tmp_path).items() if b"bo@home" in raw.lower()] == []
 
     for path in (tmp_path / "var").glob("mailwake.db*"):
@@ -267,7 +268,7 @@ def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
     told(config, "forget", ANA)
     with serving(config) as server:
         wait(lambda: len(events(server)) == 3)
-        assert {event["mailwake"]["recipient"] for event in events(server)} == {BO}  # type: ignore[index]
+        assert {event["mailwake"]["recipient"] for event in events(server)} == {BO}
         assert "ana@client" not in json.dumps(events(server)).lower()
 
 
@@ -291,6 +292,6 @@ def test_mail_that_waits_is_named_and_finished_mail_goes(tmp_path: Path) -> None
     assert [one["address"] for mail in exported["spool"] for one in mail["recipients"]] == [ANA, ANA]
 
     outcome = told(config, "forget", ANA)
-    assert outcome["erased"]["spool_files"] == 1  # type: ignore[index]
-    assert [text for text in outcome["left"] if str(waiting.id) in text]  # type: ignore[attr-defined]
+    assert outcome["erased"]["spool_files"] == 1
+    assert [text for text in outcome["left"] if str(waiting.id) in text]
     assert {path.name for path in (tmp_path / "var/spool/00/q").iterdir()} == {str(waiting.id), str(other.id)}

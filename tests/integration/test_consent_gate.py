@@ -129,7 +129,7 @@ async def test_a_denial_stays_with_the_forgotten_and_an_allowance_goes(tmp_path:
     async with node(tmp_path) as here:
         for address, decision in ((ANA, "deny"), (BO, "allow")):
             told = Told(person=PERSONS.of(address), decision=decision, at=after(1), source="a letter")  # type: ignore[arg-type]
-            await here.store.write(lambda connection, told=told: tell(connection, [told]))
+            await here.store.write(partial(tell, decisions=[told]))
             await _forget(here, address, after(5))
 
         assert here.rows("SELECT allowed, source FROM consent") == [(0, "")]
