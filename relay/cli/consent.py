@@ -53,15 +53,13 @@ def _decide(name: "Decision", text: str) -> None:
             person = persons.of(str(address))
             told = store.Told(person=person, decision=name, at=now, source=_source(source))
 
-            def write(connection: Any) -> tuple[bool, int]:  # noqa: ANN401 - the storage's own type
-                entered = store.tell(connection, [told]) > 0
-                if name == "allow" or not entered:
-                    return entered, 0
-                since_ms = store.collected_since(now, config.tracking.collect_for)
-                copies = store.copies_of(connection, persons, str(address), since_ms=since_ms)
-                return entered, store.silence(connection, [one for one in copies if one.tracked], person)
-
-            return await storage.write(write)
+            entered = await storage.write(partial(store.tell, decisions=[told])) > 0
+            if name == "allow" or not entered:
+                return entered, 0
+            since_ms = store.collected_since(now, config.tracking.collect_for)
+            find = partial(store.copies_of, persons=persons, address=str(address), since_ms=since_ms)
+            copies = [one for one in await storage.read(find) if one.tracked]
+            return entered, await storage.write(partial(store.silence, copies=copies, person=person))
 
         entered, silenced = with_storage(config, work)
         if not entered:

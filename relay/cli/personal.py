@@ -76,21 +76,27 @@ def forget(*, address: "Address", config_path: Path | None, as_json: bool) -> No
 
 async def _forget(config: "Config", storage: Storage, address: "Address") -> dict[str, Any]:
     from tracker.store.forget import Forgetting
+    from tracker.store.publishing import last_number
 
     persons = _persons(config)
     began_s = time.time()
     work = Forgetting(str(address), persons, now=datetime.now(UTC), collect_for=config.tracking.collect_for)
-    copies = await storage.write(work.begin)
+    await storage.write(work.begin)
+    copies = await storage.read(work.copies)
+    for start in range(0, len(copies), _COPIES):
+        await storage.write(partial(work.silence, copies=copies[start : start + _COPIES]))
     own: dict[str, list[str]] = defaultdict(list)
     for one in copies:
         own[one.message].append(one.suffix)
     for message, suffixes in own.items():
-        after: int | None = 0
-        while after is not None:
-            after = await storage.write(partial(work.redact, message_id=message, own=suffixes, after=after))
+        await _page_by_page(storage, partial(work.redact, message_id=message, own=suffixes))
     for start in range(0, len(copies), _COPIES):
         await storage.write(partial(work.erase, copies=copies[start : start + _COPIES]))
-    last = await storage.write(work.finish)
+    await _page_by_page(storage, work.rejects)
+    await _page_by_page(storage, work.set_aside)
+    for table, column, text in await storage.read(work.named_totals):
+        await storage.write(partial(work.rename_total, table=table, column=column, text=text))
+    last = await storage.read(last_number)
     ids = {str(one.id) for one in copies}
     lines, behind = await _erase_lines(config, storage, work, ids=ids, began_s=began_s, last=last)
     waiting, removed = _leave_spool(config, persons, address)
@@ -109,6 +115,12 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
         },
         "left": [*_left(config, waiting, behind), *([] if is_whole else [_LOG_LEFT.format(config.storage.path)])],
     }
+
+
+async def _page_by_page(storage: Storage, work: Callable[..., int | None]) -> None:
+    after: int | None = 0
+    while after is not None:
+        after = await storage.write(partial(work, after=after))
 
 
 _LOG_LEFT: Final = (
@@ -215,7 +227,7 @@ def _left(config: "Config", waiting: "list[QueuedMail]", behind: list[str]) -> l
         )
         left.append(f"upstream {name}: {what}")
     left.append("the logs of the service, with addresses" if config.log.addresses else "logs: they name nobody")
-    left.append("backups and copies of any of these files")
+    left.append("backups and copies of these files, and files of event destinations that are configured no more")
     return left
 
 

@@ -1,15 +1,16 @@
 """One person erased from the storage: rows deleted, the address taken out of what others share with that person.
 
 Owns the order, in which a kill between any two transactions leaves nothing that a second run does not find:
-    1  `begin`    a tombstone, so that journals bring nothing back; the copies silenced; an allowance deleted
-    2  `redact`   message by message: facts, links and the events of other recipients
-    3  `erase`    a few copies at a time: their events, what waits, their rows; the message where nobody else got it
-    4  `finish`   Rejects, and records that were put aside
-Each is one short transaction: the service goes on in between.
+    1  `begin`    a tombstone, so that journals bring nothing back; an allowance deleted
+    2  `silence`  the copies: their hits are recorded no more
+    3  `redact`   message by message: facts, links and the events of other recipients
+    4  `erase`    a few copies at a time: their events, what waits, their rows; the message where nobody else got it
+    5  `rejects`, `set_aside`, `totals`   what has no copy
+Each is one short transaction, or several: the service goes on in between.
 
 A denial stays, as a hash without its source: who is forgotten does not want to be tracked again.
 
-Limits: only messages that the person got are known to be about that person. Their roll-ups are numbers and stay.
+Limits: only messages that the person got are known to be about that person. Totals are numbers and stay.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -37,6 +38,14 @@ from tracker.store.watched import has_changed
 
 PAGE: Final = 100
 """Rows that a transaction looks at: it holds up the ingester for some milliseconds."""
+
+_NAMES: Final = (
+    ("roll_up_link", "url"),
+    ("roll_up_tag", "tag"),
+    ("roll_up_tag", "value"),
+    ("roll_up_value", "value"),
+)
+"""Totals that are named by texts of the author's."""
 
 _DEAD: Final = sa.table("dead_letter", *(sa.column(name) for name in ("id", "event_id", "body")))
 
@@ -66,8 +75,8 @@ class Forgetting:
         self._now_ms = to_ms(now)
         self._since_ms = collected_since(now, collect_for)
 
-    def begin(self, connection: sa.Connection) -> list[PersonsCopy]:
-        """Set the tombstone and return the copies that are there."""
+    def begin(self, connection: sa.Connection) -> None:
+        """Set the tombstone."""
         at = {"at_ms": self._now_ms}
         insert = upsert(forgotten).values(person=self._person, **at)
         connection.execute(insert.on_conflict_do_update(index_elements=["person"], set_=at))
@@ -76,9 +85,14 @@ class Forgetting:
         gone += connection.execute(consent.update().where(is_person).values(source="")).rowcount
         if gone:
             has_changed(connection, SUBJECT)
-        copies = copies_of(connection, self._persons, self._address)
+
+    def copies(self, connection: sa.Connection) -> list[PersonsCopy]:
+        """Return the person's copies; only reads."""
+        return copies_of(connection, self._persons, self._address)
+
+    def silence(self, connection: sa.Connection, copies: Sequence[PersonsCopy]) -> None:
+        """Have nothing of the copies recorded any more, and nothing that waits."""
         silence(connection, [one for one in copies if one.accepted_ms >= self._since_ms], None)
-        return copies
 
     def redact(self, connection: sa.Connection, message_id: str, own: Collection[str], after: int) -> int | None:
         """Take the address out of a page of a message's events, and first out of the message itself.
@@ -114,10 +128,13 @@ class Forgetting:
                     message.delete().where(message.c.message == one.message)
                 ).rowcount
 
-    def finish(self, connection: sa.Connection) -> int:
-        """Delete Rejects and what was put aside; return the last number that the log has given by now."""
-        rejects = sa.select(event.c.seq, event.c.event_id, event.c.body).where(event.c.type == "reject")
-        for seq, event_id, body in connection.execute(rejects).all():
+    def rejects(self, connection: sa.Connection, after: int) -> int | None:
+        """Delete or redact a page of the Rejects; returns where the next page begins, None where there is none."""
+        query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
+            event.c.type == "reject", event.c.seq > after
+        )
+        rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
+        for seq, event_id, body in rows:
             if not self.redaction.may_be_in(body.encode()):
                 continue
             if self._is_to_person(body):
@@ -126,11 +143,33 @@ class Forgetting:
             else:
                 self._rewrite(connection, event, event.c.seq == seq, "body", body)
                 self._redact_dead_letters(connection, [event_id])
-        for number, raw in connection.execute(sa.select(aside.c.id, aside.c.raw)).all():
+        return rows[-1].seq if len(rows) == PAGE else None
+
+    def set_aside(self, connection: sa.Connection, after: int) -> int | None:
+        """Delete from a page of what was put aside; returns as `rejects` does."""
+        query = sa.select(aside.c.id, aside.c.raw).where(aside.c.id > after).order_by(aside.c.id).limit(PAGE)
+        rows = connection.execute(query).all()
+        for number, raw in rows:
             if self.redaction.is_in(raw.decode("utf-8", "replace")):
                 self.erased.set_aside += connection.execute(aside.delete().where(aside.c.id == number)).rowcount
-        last = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
-        return connection.execute(sa.text(last)).scalar() or 0
+        return rows[-1].id if len(rows) == PAGE else None
+
+    def named_totals(self, connection: sa.Connection) -> list[tuple[str, str, str]]:
+        """Return where the address is the name of a total, as table, column and text; only reads."""
+        found: list[tuple[str, str, str]] = []
+        for table, column in _NAMES:
+            if sa.inspect(connection).has_table(table):
+                texts = sa.select(sa.column(column, sa.Text)).select_from(sa.table(table)).distinct()
+                named = (text for text in connection.execute(texts).scalars() if self.redaction.is_in(text))
+                found += [(table, column, text) for text in named]
+        return found
+
+    def rename_total(self, connection: sa.Connection, table: str, column: str, text: str) -> None:
+        """Take the address out of the name of a total; where there is one of the new name, the old one's is lost."""
+        where, name = sa.column(column) == text, sa.table(table, sa.column(column))
+        rename = sa.update(name).where(where).values({column: self.redaction.of_text(text)}).prefix_with("OR IGNORE")
+        self.erased.redacted += connection.execute(rename).rowcount
+        connection.execute(sa.delete(name).where(where))
 
     def _redact_message(self, connection: sa.Connection, message_id: str) -> bool:
         """Take the address out of a message that others got, too; False: it is not in it, or nobody else got it."""

@@ -10,7 +10,7 @@ counters are those of the rows, whatever the order.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -64,8 +64,9 @@ class Intake:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
-        admitted = self._gate.admit([records.decode(entry.raw) for entry in entries])
-        decoded = [(entry, record) for entry, record in zip(entries, admitted, strict=True) if record is not None]
+        admitted = self._gate.admit([entry.raw for entry in entries])
+        entries = [replace(entry, raw=raw) for entry, raw in zip(entries, admitted, strict=True) if raw is not None]
+        decoded = [(entry, records.decode(entry.raw)) for entry in entries]
         self._load([record for _, record in decoded])
         for entry, record in decoded:
             match record:

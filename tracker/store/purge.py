@@ -34,7 +34,14 @@ from tracker.store.schema import aside, copy, destination_cursor, event, forgott
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
-ROLL_UPS: Final[tuple[tuple[str, str], ...]] = ()
+ROLL_UPS: Final = (
+    ("roll_up_mail", "start_ms"),
+    ("roll_up_event", "start_ms"),
+    ("roll_up_hit", "day_ms"),
+    ("roll_up_link", "day_ms"),
+    ("roll_up_tag", "day_ms"),
+    ("roll_up_value", "day_ms"),
+)
 """The tables of totals, each with the column of the time that a row counts, in milliseconds."""
 
 UNPUBLISHED_FOR: Final = timedelta(days=7)  # as long as a destination may be down without a loss
