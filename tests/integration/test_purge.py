@@ -1,13 +1,18 @@
 """What is older than the storage keeps it goes, in small steps, and not before who waits for it has it."""
 
 import asyncio
-from datetime import datetime, timedelta
+import json
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from prometheus_client import REGISTRY
 
+from relay.cli.main import main
+from tests.integration.serving import LIMIT_S, configure, serving
 from tests.integration.storage import Node, node
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, clicked, copy_id, delivery, opened, probed
 from tracker.contract.events import Rejected
@@ -158,3 +163,29 @@ async def test_ingest_goes_on_while_much_is_purged(tmp_path: Path) -> None:
         assert (await purging).rows["event"] == 1_001
         assert taken > 2
         assert _count(here, "message") == [taken]
+
+
+def test_the_service_purges_by_itself_and_a_command_by_hand(tmp_path: Path) -> None:
+    """By `storage.keep`, or what the command says; where there is no storage, there is nothing to do."""
+    config = configure(tmp_path)
+    assert CliRunner().invoke(main, ["purge", "--config", str(config)]).exit_code == 1
+    told = ["consent", "allow", "bo@home.example", "--config", str(config)]  # makes the keys, and the storage
+    assert CliRunner().invoke(main, told).exit_code == 0
+
+    async def fill() -> None:
+        async with node(tmp_path / "var") as here:
+            ages = (1, 100), (2, 400)
+            await here.take_in(*(accepted(number, at=datetime.now(UTC) - age * DAY) for number, age in ages))
+
+    asyncio.run(fill())
+    (tmp_path / "var/journal").chmod(0o700)
+    done = CliRunner().invoke(main, ["purge", "--older-than", "300d", "--json", "--config", str(config)])
+    assert json.loads(done.stdout)["rows"] == {"event": 1, "copy": 1, "link": 3, "message": 1}
+    with serving(config) as server:
+        ends_at = time.monotonic() + LIMIT_S
+        while "storage_purged" not in server.log():
+            assert time.monotonic() < ends_at
+            time.sleep(0.02)
+        assert server.run("events").exit_code == 1
+        assert server.stop() == 0
+    assert "There is nothing so old." in CliRunner().invoke(main, ["purge", "--config", str(config)]).output
