@@ -38,7 +38,7 @@ from tracker.runtime.places import Places
 from tracker.runtime.seat import Seat
 from tracker.runtime.secrets import Secrets
 from tracker.runtime.units import ListenAddress
-from tracker.store import credentials
+from tracker.store import consent, credentials
 from tracker.store.watched import LOOK_EVERY_S, Watched
 
 PARTS: Final = ("relay", "tracker", "console")
@@ -159,8 +159,10 @@ class _Process:
             self._tracker.secure(roomoptions.load_tracker_tls(config))
         self._relay: Relay | None = None
         self._stored = credentials.watched(config.storage.path)
+        self._consent = consent.watched(config.storage.path)
         if "relay" in bound:
             self._stored.look()
+            self._consent.look()
             _check_senders(config, self._stored)
             self._relay = Relay(
                 config,
@@ -171,6 +173,7 @@ class _Process:
                 seat=seat,
             )
             self._relay.know_stored(self._stored.found)
+            self._relay.know_consent(self._consent.found)
 
     def _settings(self, config: Config) -> Settings:
         bound = self._bound.get("tracker")
@@ -182,6 +185,8 @@ class _Process:
             journal_slot=self._slots["journal.directory"].directory,
             journal_keep=config.journal.keep,
             storage=config.storage.path,
+            keep=config.storage.keep,
+            keep_statistics=config.storage.keep_statistics,
             hostname=config.hostname,
             record_address=config.tracker.record_address,
             trusted_proxies=config.tracker.trusted_proxies,
@@ -266,11 +271,12 @@ class _Process:
 
         Each looks for itself: a storage that does not answer must not hold up the keys.
         """
-        yield watch(keysfile.LOOK_EVERY_S, self._keys.look, self._tracker.use_keys)
-        yield watch(LOOK_EVERY_S, self._tracker.look)
+        yield watch(keysfile.LOOK_EVERY_S, self._keys.look, self._tracker.take_up)
+        yield watch(LOOK_EVERY_S, self._tracker.look, self._tracker.take_up)
         relay = self._relay
         if relay is not None:
             yield watch(LOOK_EVERY_S, self._stored.look, lambda: self._know_logins(relay))
+            yield watch(LOOK_EVERY_S, self._consent.look, lambda: self._know_consent(relay))
 
     async def _reload_whenever(self, wanted: asyncio.Event) -> None:
         while True:
@@ -329,6 +335,11 @@ class _Process:
         """Take up what `mailwake credentials` has stored."""
         relay.know_stored(self._stored.found)
         _log.info("logins_changed", stored=len(self._stored.found or {}))
+
+    def _know_consent(self, relay: Relay) -> None:
+        """Take up what `mailwake consent` has stored."""
+        relay.know_consent(self._consent.found)
+        _log.info("consent_changed", decisions=len(self._consent.found or ()))
 
     def _commands(self) -> dict[str, Handler]:
         """What the command line may ask of this process."""

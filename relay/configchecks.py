@@ -7,6 +7,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ def check(draft: Draft) -> None:
     _check_links(draft)
     _check_names(draft)
     _check_secrets(draft)
+    _check_keeping(draft)
 
 
 def _check_listens(draft: Draft) -> None:
@@ -202,6 +204,18 @@ def _check_sender_domains(draft: Draft) -> None:
 
 def _choose(table: str, names: Mapping[str, object]) -> str:
     return f"choose from {', '.join(sorted(names))}" if names else f"write [{table}.NAME]"
+
+
+def _check_keeping(draft: Draft) -> None:
+    """A hit must find its message."""
+    storage, tracking = draft.storage, draft.tracking
+    if storage is not None and tracking is not None and storage.keep < tracking.collect_for:
+        wrong = f"{_days(storage.keep)} is less than tracking.collect_for, {_days(tracking.collect_for)}"
+        draft.reader.add(("storage", "keep"), wrong, "keep mail for as long as its hits are recorded, or collect less")
+
+
+def _days(duration: timedelta) -> str:
+    return f"{duration / timedelta(days=1):g}d"
 
 
 def _check_secrets(draft: Draft) -> None:

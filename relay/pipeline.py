@@ -29,6 +29,7 @@ from typing import Final
 from relay.core import dkim, downgrade, outgoing, reply, senders
 from relay.core import plan as plans
 from relay.core.attempt import OFF_LOOP_BYTES, CopyForm, UpstreamReply
+from relay.core.consent import NOBODY_SPOKE, Consents
 from relay.core.copies import CopyMint, copy_of, marked
 from relay.core.dkim import Signer
 from relay.core.facts import facts_of, rejected_of
@@ -66,7 +67,7 @@ class Ports:
     `put` returns when the message is safe, else raises OSError; `take_out` undoes it. `verdict` is None, or queues as
     `queue` does and returns the upstream's refusal of all recipients, if it comes in time. `signers` are those of the
     tables `[dkim.NAME]`. `verify` is None where no mail is verified. `fields` are those that an upstream wants on what
-    leaves. `reject` is told of messages that their login may not send.
+    leaves. `reject` is told of messages that their login may not send. `consents` are what recipients decided.
     """
 
     settings: Callable[[], Settings]
@@ -78,6 +79,7 @@ class Ports:
     entropy: Entropy
     reject: Callable[[Rejected], Awaitable[None]] = _tell_nobody
     signers: Callable[[], Mapping[str, Signer]] = dict
+    consents: Callable[[], Consents] = lambda: NOBODY_SPOKE
     verify: Verify | None = None
     fields: Callable[[str], OutgoingFields] = lambda _: NO_FIELDS
     verdict: Callable[[SpoolEntry], Awaitable[UpstreamReply | None]] | None = None
@@ -114,7 +116,8 @@ class Pipeline:
                     rejected_of(submission, prepared, settings, message_id=message_id, copies=copies, at=now)
                 )
             return prepared
-        accepted = facts_of(submission, prepared, message_id=message_id, copies=copies, at=now)
+        consents = self._ports.consents()
+        accepted = facts_of(submission, prepared, message_id=message_id, copies=copies, at=now, consents=consents)
         entry = SpoolEntry(
             accepted=accepted,
             reverse_path=accepted.facts.source,
@@ -239,12 +242,14 @@ class Pipeline:
     def _narrowed(self, options: RewriteOptions, entry: SpoolEntry, copy: CopyFacts) -> RewriteOptions:
         """Return the options of one copy: those of its message, without what was taken away.
 
-        Its recipient's header may have taken tracking away, or the settings, since the message was accepted; these may
-        give nothing. A set that has gone says nothing.
+        Its recipient's header may have taken tracking away, or the settings and the recipient's own decision, since the
+        message was accepted; these may give nothing. A set that has gone says nothing.
         """
         settings = self._ports.settings()
         chosen = settings.sets.get(entry.accepted.facts.configuration_set or "")
-        opens, html, text = (copy.opens, copy.clicks, copy.clicks) if settings.enabled else (False, False, False)
+        rule = "assume" if chosen is None else chosen.consent
+        is_free = settings.enabled and self._ports.consents().objection(copy.recipient, rule) is None
+        opens, html, text = (copy.opens, copy.clicks, copy.clicks) if is_free else (False, False, False)
         if chosen is not None:
             opens, html, text = opens and chosen.open_tracking, html and chosen.html_links, text and chosen.text_links
         if opens and html and text:

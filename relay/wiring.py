@@ -20,6 +20,7 @@ from relay import roomoptions
 from relay.appconfig import Config
 from relay.core import reply as replies
 from relay.core.attempt import Attempt, Transaction, UpstreamReply
+from relay.core.consent import Consents
 from relay.core.dkim import Signer
 from relay.core.outgoing import OutgoingFields
 from relay.core.reply import Reply
@@ -44,6 +45,7 @@ from relay.spool.space import SpaceGate
 from relay.spool.stamp import Stamp, twin_of
 from relay.verification.sampling import Sampler
 from tracker.app import now
+from tracker.contract.consent import ConsentBook, Persons
 from tracker.contract.credentials import Credential
 from tracker.contract.events import Rejected
 from tracker.contract.ports import EventSink
@@ -92,6 +94,7 @@ class Relay:
         self._journal = journal
         self._inline_wait_s = config.relay.inline_wait.total_seconds()
         self._sign = Sign(keys.secrets.sign_key)
+        self._consents = Consents(persons=Persons(keys.secrets.person_key), book=None)
         in_flight_bytes = config.relay.memory_in_flight // share.count
         self._loads = ByteBudget(in_flight_bytes // 2)
         adopted = slots.adopt(_SPOOL, config.spool.directory, QUEUE) if seat.is_alone else []
@@ -116,6 +119,7 @@ class Relay:
                 entropy=os.urandom,
                 reject=self._tell_reject,
                 signers=lambda: self._rules.signers,
+                consents=lambda: self._consents,
                 verify=self._sampler.offer if self._sampler is not None else None,
                 fields=lambda upstream: self._rules.fields[upstream],
                 verdict=self._queue_and_wait if config.relay.inline_wait else None,
@@ -220,6 +224,10 @@ class Relay:
     def know_stored(self, found: Mapping[str, Credential] | None) -> None:
         """Let in the logins that the storage has; None: it could not be read yet."""
         self._book = replace(self._book, stored=found)
+
+    def know_consent(self, found: ConsentBook | None) -> None:
+        """Go by what recipients decided; None: it could not be read yet."""
+        self._consents = replace(self._consents, book=found)
 
     def _secure(self, config: Config, tls: ServerTls | None) -> None:
         """Use a certificate for connections that come from now on."""

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from tracker.console import app as console
 from tracker.console.overview import ProcessView, look
+from tracker.contract.consent import Persons, SilencedCopies
 from tracker.contract.settings import Settings
 from tracker.contract.token import TokenPayload
 from tracker.core.hit import HitSettings
@@ -34,10 +35,11 @@ from tracker.runtime import slots
 from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places
 from tracker.runtime.tls import Door, ServerTls
-from tracker.store import blocks
+from tracker.store import blocks, consent
 from tracker.store.backlog import BacklogWatch
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
+from tracker.store.purge import Keeping, Purger
 from tracker.store.watched import Watched
 from tracker.web.app import TrackingHost
 from tracker.web.tls import EXPIRY, open_door
@@ -52,12 +54,17 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackerOptions:
-    """What the tracker goes by. `journal_slot` is this process's folder in `journal_root`; `hostname` is in records."""
+    """What the tracker goes by. `journal_slot` is this process's folder in `journal_root`; `hostname` is in records.
+
+    `keep` is how long the storage keeps a message, `keep_statistics` how long its totals.
+    """
 
     journal_root: Path
     journal_slot: Path
     journal_keep: timedelta
     storage: Path
+    keep: timedelta
+    keep_statistics: timedelta
     hostname: str
     record_address: RecordAddress
     trusted_proxies: tuple[IPNetwork, ...]
@@ -79,7 +86,8 @@ class Tracker:
         self._settings = settings
         self._keys = keys
         self._blocks = blocks.watched(options.storage)
-        self._watched: tuple[Watched[Any], ...] = (self._blocks,)
+        self._silenced = consent.watched_silenced(options.storage)
+        self._watched: tuple[Watched[Any], ...] = (self._blocks, self._silenced)
         for watched in self._watched:
             watched.look()
         self._hit_settings = self._make_hit_settings(options)
@@ -95,8 +103,11 @@ class Tracker:
             keep=options.journal_keep,
             destinations=settings.destinations,
             on_commit=self.publisher.wake,
+            persons=Persons(keys.secrets.person_key),
+            collect_for=settings.collect_for,
         )
         self._backlog = BacklogWatch(self.store, options.journal_root, now)
+        self.purger = Purger(store=self.store, keeping=self.keeping, destinations=settings.destinations, clock=now)
         self.journal = Journal(
             options.journal_slot, clock=now, max_bytes=options.journal_max_bytes, on_durable=self.ingester.wake
         )
@@ -119,6 +130,7 @@ class Tracker:
             record_address=options.record_address,
             trusted_proxies=options.trusted_proxies,
             blocked=self._why_blocked,
+            denied=self._silenced.found or SilencedCopies(),
             country_of=options.places.country_of,
             as_number_of=options.places.as_number_of,
             is_https=self._settings.base_url.startswith("https:"),
@@ -129,20 +141,31 @@ class Tracker:
         return None if stored is None else stored.reason(payload)
 
     def look(self) -> bool:
-        """Take up what commands have stored; True: something of it is other than before. Blocks."""
+        """Look at what commands have stored; True: something of it is other than before. Blocks."""
         changed = [watched.subject for watched in self._watched if watched.look()]
         if changed:
             _log.info("stored_settings_changed", subjects=changed)
         return bool(changed)
 
-    def use_keys(self) -> None:
-        """Go by the keys that the keys file has now."""
+    def take_up(self) -> None:
+        """Go by what was looked at since: the keys of the keys file, copies that are silenced."""
         self._hit_settings = self._make_hit_settings(self._options)
+
+    def keeping(self) -> Keeping:
+        """Return how long the storage keeps things."""
+        options = self._options
+        return Keeping(
+            mail=options.keep,
+            statistics=options.keep_statistics,
+            collect_for=self._settings.collect_for,
+            tombstones=options.keep + options.journal_keep,
+        )
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
         """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
         self._options, self._settings = options, settings
         self._hit_settings = self._make_hit_settings(options)
+        self.ingester.collect_for = settings.collect_for
         self.publisher.renew(self._settings)
 
     async def open(self) -> None:
@@ -169,6 +192,7 @@ class Tracker:
                 group.create_task(self.ingester.run(), name="ingest")
                 group.create_task(self.publisher.run(), name="publish")
                 group.create_task(self._backlog.run(), name="backlog")
+                group.create_task(self.purger.run(), name="purge")
         finally:
             os.close(lock)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from relay.cli.options import EXIT_NO, config_option, load
-from relay.cli.sample import AddressType, prepare_file, sample_mint, settings_in_force
+from relay.cli.sample import AddressType, consented, prepare_file, sample_mint, settings_in_force
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -35,7 +35,8 @@ def rewrite(config_path: Path | None, file: Path, recipient: "Address", set_name
     if prepared.plan is None:
         sys.stdout.buffer.write(prepared.message)
         return
-    for piece in copy_of(prepared.plan, sample_mint(config, settings_in_force(config), sample)):
+    plan = consented(config, prepared, recipient)
+    for piece in copy_of(plan, sample_mint(config, settings_in_force(config), sample)):
         sys.stdout.buffer.write(piece)
 
 

@@ -10,6 +10,7 @@ import click
 from relay.cli.blocks import blocks
 from relay.cli.check import check
 from relay.cli.config import config
+from relay.cli.consent import consent
 from relay.cli.credentials import credentials
 from relay.cli.demo import demo
 from relay.cli.destinations import destinations
@@ -19,6 +20,8 @@ from relay.cli.init import init
 from relay.cli.keys import keys
 from relay.cli.mail import decode, rewrite, send
 from relay.cli.options import EXIT_UNUSABLE
+from relay.cli.personal import export, forget
+from relay.cli.purge import purge
 from relay.cli.queue import queue
 from relay.cli.reload import reload
 from relay.cli.serve import serve
@@ -48,7 +51,7 @@ def main() -> None:
 
 _COMMANDS = (
     serve, demo, init, check, reload, config, rewrite, explain, decode, send, events, stats, queue, credentials,
-    keys, blocks, destinations,
+    keys, blocks, destinations, consent, export, forget, purge,
 )  # fmt: skip
 for _command in _COMMANDS:
     main.add_command(_command)

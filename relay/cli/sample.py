@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from relay.appconfig import Config
     from relay.core.copies import CopyMint
+    from relay.core.plan import RewritePlan
     from relay.core.prepare import Prepared
     from tracker.contract.address import Address
     from tracker.contract.ids import MessageId
@@ -92,6 +93,32 @@ def prepare_file(config: "Config", path: Path, *, recipient: "Address | None", s
         raise SystemExit(1)
     size_bytes = len(prepared.original.raw) - len(forced)
     return Sample(message_id=message, prepared=prepared, size_bytes=size_bytes, forced_bytes=len(forced))
+
+
+def consented(config: "Config", prepared: "Prepared", recipient: "Address") -> "RewritePlan":
+    """Return the plan of the recipient's copy: nothing is tracked of who denied it, or has not allowed it and must.
+
+    Where the storage cannot be read, nobody is known to have said anything.
+    """
+    from dataclasses import replace
+
+    from relay.core import plan
+    from relay.core.consent import Consents
+    from relay.core.policy import Track
+    from tracker.contract.consent import Persons
+    from tracker.runtime import secrets
+    from tracker.store import consent
+
+    if prepared.plan is None or prepared.options is None or not isinstance(prepared.decision, Track):
+        raise ValueError("a message that passes untouched has no plan")
+    stored = consent.watched(config.storage.path)
+    stored.look()
+    consents = Consents(persons=Persons(secrets.load(config.keys.file).person_key), book=stored.found)
+    objection = consents.objection(str(recipient), prepared.decision.configuration_set.consent)
+    if objection is None:
+        return prepared.plan
+    options = replace(prepared.options, open_tracking=False, html_links=False, text_links=False)
+    return plan.make(prepared.message, options)
 
 
 def sample_mint(config: "Config", settings: "Settings", sample: Sample) -> "CopyMint":

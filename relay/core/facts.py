@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from relay.core import controls, encoded_words, headers, mailboxes
+from relay.core.consent import NOBODY_SPOKE, Consents
 from relay.core.headers import HeaderBlock
 from relay.core.plan import Link, RewritePlan
 from relay.core.policy import Track, sender_domain
@@ -27,9 +28,18 @@ _NEVER_KEPT: Final = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 
 
 def facts_of(
-    submission: Submission, prepared: Prepared, *, message_id: MessageId, copies: tuple[CopyId, ...], at: datetime
+    submission: Submission,
+    prepared: Prepared,
+    *,
+    message_id: MessageId,
+    copies: tuple[CopyId, ...],
+    at: datetime,
+    consents: Consents = NOBODY_SPOKE,
 ) -> Accepted:
-    """Return the record of acceptance; `copies` stand in the order of the envelope's recipients."""
+    """Return the record of acceptance; `copies` stand in the order of the envelope's recipients.
+
+    `consents` are what recipients decided: by them alone a copy is not tracked, and says so.
+    """
     chosen = prepared.decision
     return Accepted(
         facts=_facts(
@@ -45,7 +55,7 @@ def facts_of(
             skipped=_skipped(prepared),
         ),
         copies=tuple(
-            _copy_facts(prepared, copy, recipient)
+            _copy_facts(prepared, copy, str(recipient), consents)
             for copy, recipient in zip(copies, submission.envelope.recipients, strict=True)
         ),
     )
@@ -120,12 +130,18 @@ def _facts(
     )
 
 
-def _copy_facts(prepared: Prepared, copy: CopyId, recipient: object) -> CopyFacts:
-    wishes = prepared.controls.wishes_of(str(recipient))
+def _copy_facts(prepared: Prepared, copy: CopyId, recipient: str, consents: Consents) -> CopyFacts:
+    wishes = prepared.controls.wishes_of(recipient)
     plan = prepared.plan
+    decision = prepared.decision
+    if plan is not None and plan.reason is None and isinstance(decision, Track):
+        objection = consents.objection(recipient, decision.configuration_set.consent)
+        if objection is not None:
+            reason = Skipped(reason=objection.value)
+            return CopyFacts(copy=copy, recipient=recipient, opens=False, clicks=False, skipped=(reason,))
     return CopyFacts(
         copy=copy,
-        recipient=str(recipient),
+        recipient=recipient,
         opens=plan is not None and plan.pixel and wishes.opens,
         clicks=plan is not None
         and any(_is_wished(link, wishes.html_clicks, wishes.text_clicks) for link in plan.links),

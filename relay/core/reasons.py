@@ -84,6 +84,12 @@ class SkipReason(StrEnum):
     TOO_COMPLEX = "too_complex"
     """The part has more than 5,000 links, or 20,000 other tags that would have to be looked at."""
 
+    # One copy.
+    CONSENT_DENIED = "consent_denied"
+    """The recipient does not want to be tracked (`mailwake consent deny`)."""
+    NO_CONSENT = "no_consent"
+    """The recipient has not allowed to be tracked, and the set tracks only those who have (`consent = "require"`)."""
+
     # A whole message.
     DKIM_SIGNED = "dkim_signed"
     """The message bears a DKIM or ARC signature, which a changed byte would break."""

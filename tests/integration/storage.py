@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.happenings import after
+from tracker.contract.consent import Persons
 from tracker.contract.events import JournalRecord
 from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
@@ -18,6 +19,7 @@ from tracker.store.database import Store
 from tracker.store.ingest import Ingester
 
 HOSTNAME = "relay1.shop.example"
+PERSONS = Persons(b"the key of these tests")
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Node:
             keep=timedelta(days=1),
             destinations=destinations,
             on_commit=count,
+            persons=PERSONS,
             poll_s=0.02,
             gather_s=0,
             retry_after_s=(0.02,),

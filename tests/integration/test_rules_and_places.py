@@ -128,6 +128,8 @@ def test_what_browsers_send_by_https_is_missed_there_alone(tmp_path: Path, base_
         max_hits=1000,
         max_connections=4096,
         journal_max_bytes=1 << 30,
+        keep=timedelta(days=60),
+        keep_statistics=timedelta(days=1825),
     )
     keys = secrets.create(tmp_path / "keys.json", now=now(), entropy=os.urandom)
     tracker = Tracker(options, Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from tracker.contract.address import normalize_domain
 from tracker.contract.errors import AddressError
-from tracker.contract.settings import ConfigurationSet, OnSigned, Scope, SenderDomain, SensitiveLinks
+from tracker.contract.settings import ConfigurationSet, Consent, OnSigned, Scope, SenderDomain, SensitiveLinks
 from tracker.contract.token import MAX_LINK_INDEX
 from tracker.runtime.configtypes import Count, Duration, Kind, Name, Section, Texts, as_list
 from tracker.runtime.units import UnfitError
@@ -83,6 +83,9 @@ class ConfigurationSetSection(Section):
         "skip",
         description="A DKIM signature that rewriting would break: skip rewriting, or resign (with an aligned dkim).",
     )
+    consent: Consent = Field(
+        "assume", description="Who is tracked: assume (all but those who denied it) or require (those who allowed it)."
+    )
     paused: bool = Field(default=False, description="true: its mail is put off with 451 4.7.1.")
 
 
@@ -97,7 +100,7 @@ CONFIGURATION_SET: Final = Kind(
     name="configuration_set",
     named=True,
     model=ConfigurationSetSection,
-    planned=frozenset({"tracking_domain", "mode", "share", "consent"}),
+    planned=frozenset({"tracking_domain", "mode", "share"}),
 )
 SENDER_DOMAIN: Final = Kind(name="sender_domain", named=True, model=SenderDomainSection)
 
@@ -117,6 +120,7 @@ def configuration_set(name: str, section: ConfigurationSetSection) -> Configurat
         sensitive_links=section.sensitive_links,
         dkim=section.dkim,
         on_signed=section.on_signed,
+        consent=section.consent,
         paused=section.paused,
     )
 

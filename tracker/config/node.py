@@ -46,6 +46,14 @@ class StorageSection(Section):
         "sqlite:var/mailwake.db", description="The database; its folder is made."
     )
 
+    keep: Duration = Field(
+        timedelta(days=60),
+        description="How long all of a message is kept from its acceptance; at least tracking.collect_for.",
+    )
+    keep_statistics: Duration = Field(
+        timedelta(days=5 * 365), description="How long totals are kept, which name nobody."
+    )
+
     @property
     def path(self) -> Path:
         """The SQLite file."""
@@ -80,7 +88,7 @@ class LogSection(Section):
 
 
 JOURNAL: Final = Kind(name="journal", model=JournalSection)
-STORAGE: Final = Kind(name="storage", model=StorageSection, planned=frozenset({"keep", "keep_statistics"}))
+STORAGE: Final = Kind(name="storage", model=StorageSection)
 KEYS: Final = Kind(name="keys", model=KeysSection)
 VERIFICATION: Final = Kind(
     name="verification", model=VerificationSection, planned=frozenset({"ca_file", "http_port", "https_port"})

@@ -57,13 +57,17 @@ class Skipped(Struct, frozen=True, kw_only=True):
     count: int = 1
 
 
-class CopyFacts(Struct, frozen=True, kw_only=True):
-    """One recipient of a message, and what is tracked for that recipient."""
+class CopyFacts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One recipient of a message, and what is tracked for that recipient.
+
+    `skipped` is why not, where that is the recipient's own affair.
+    """
 
     copy: CopyId
     recipient: str
     opens: bool
     clicks: bool
+    skipped: tuple[Skipped, ...] = ()
 
 
 class MessageFacts(Struct, frozen=True, kw_only=True):

@@ -125,7 +125,7 @@ def encode_send(mail: Mail, copy: CopyFacts) -> bytes:
     facts = mail.facts
     about = About(message=mail, copy=copy, first=True)
     extra = _mailwake(send_id(copy.copy), copy.copy, about)
-    _put(extra, upstream=facts.upstream, skipped=[_skipped(skip) for skip in facts.skipped])
+    _put(extra, upstream=facts.upstream, skipped=[_skipped(skip) for skip in (*facts.skipped, *copy.skipped)])
     return _encode(EventType.SEND, _mail(copy.copy, about), {}, extra)
 
 

@@ -44,6 +44,7 @@ _LOCK_WAIT_S: Final = 10.0  # a rotation takes a few flushes; one that was stopp
 _LOCK_POLL_S: Final = 0.02
 _VERIFICATION_INFO: Final = b"mailwake verification v1"
 _SIGN_INFO: Final = b"mailwake smtp sign v1"
+_PERSON_INFO: Final = b"mailwake person v1"
 _MAX_FILE_BYTES: Final = 16 << 20
 
 
@@ -69,6 +70,11 @@ class Secrets:
     def sign_key(self) -> bytes:
         """The key of the sign by which the relay knows itself as an upstream, 32 bytes."""
         return self._derived(_SIGN_INFO)
+
+    @property
+    def person_key(self) -> bytes:
+        """The key of the hashes that stand for addresses where consent is kept, 32 bytes."""
+        return self._derived(_PERSON_INFO)
 
     def _derived(self, info: bytes) -> bytes:
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self.account)

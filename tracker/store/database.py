@@ -16,7 +16,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -139,6 +139,22 @@ def reading(path: Path) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
+def empty_log(path: Path) -> bool:
+    """Bring all of the write-ahead log into the file and cut it to nothing; False: somebody is reading in it now.
+
+    Until then it has pages as they were before the last changes. StorageUnavailableError: it cannot be done now.
+    """
+    engine = _make_engine(path, "rw", poolclass=NullPool)
+    try:
+        with closing(engine.raw_connection()) as connection:
+            row = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return row is not None and row[0] == 0
+    except sqlite3.Error as error:
+        raise StorageUnavailableError(f"the storage {path} cannot be used now: {error}") from error
+    finally:
+        engine.dispose()
+
+
 def is_unavailable(error: Exception) -> bool:
     """Tell a storage that cannot be used now from a statement or a value that it refuses.
 
@@ -163,6 +179,7 @@ def _make_engine(path: Path, mode: str, poolclass: type[sa.Pool] | None = None) 
         if mode != "ro":
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted of a person is not in the file either
         connection.execute("PRAGMA foreign_keys = ON")
 
     def begin(connection: sa.Connection) -> None:

@@ -26,11 +26,13 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from tracker.contract.consent import Persons
 from tracker.contract.errors import RecordError
 from tracker.contract.events import EventType
 from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
+from tracker.store.gate import Gate
 from tracker.store.intake import Entry, Intake
 from tracker.store.publishing import enter
 from tracker.store.schema import aside, cursor, pending
@@ -71,6 +73,8 @@ class Ingester:
         keep: timedelta,
         destinations: Iterable[str] = (),
         on_commit: Callable[[], None] = lambda: None,
+        persons: Persons | None = None,
+        collect_for: timedelta = timedelta(days=60),
         poll_s: float = POLL_S,
         gather_s: float = GATHER_S,
         retry_after_s: Sequence[float] = RETRY_AFTER_S,
@@ -78,8 +82,10 @@ class Ingester:
         """`hostname` is the reporting MTA of the records, `keep` how long a journal is kept beyond being taken in.
 
         `destinations` are the names of the event destinations; `on_commit` is called on the loop when there are new
-        events.
+        events. `persons` makes the hashes that consent is kept by; hits are recorded for `collect_for`.
         """
+        self.collect_for = collect_for
+        self._persons = persons
         self._reader = reader
         self._store = store
         self._clock = clock
@@ -177,7 +183,8 @@ class Ingester:
         """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
         if not entries:
             return []
-        intake = Intake(connection, now=now, hostname=self._hostname)
+        gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
+        intake = Intake(connection, now=now, hostname=self._hostname, gate=gate)
         try:
             with connection.begin_nested():
                 intake.take(entries)

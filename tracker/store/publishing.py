@@ -147,6 +147,19 @@ def enable(connection: sa.Connection, destination: str) -> bool:
     return connection.execute(destination_state.update().where(here).values(**tried_at_once)).rowcount > 0
 
 
+def cursors(connection: sa.Connection) -> dict[str, int]:
+    """Return where each destination stands."""
+    rows = connection.execute(sa.select(destination_cursor.c.destination, destination_cursor.c.seq))
+    return {name: seq for name, seq in rows}  # noqa: C416 - rows are no pairs to a type checker
+
+
+def last_number(connection: sa.Connection) -> int:
+    """Return the last number that the log has given."""
+    given = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+    number: int | None = connection.execute(given).scalar()
+    return number or 0
+
+
 def enter(connection: sa.Connection, destinations: Iterable[str]) -> None:
     """Give a cursor at the end of the log to the destinations that have none.
 

@@ -149,10 +149,10 @@ def page_query(wanted: EventFilter, after: int) -> sa.Select[Any]:
         query = query.where(event.message == wanted.message)
     if wanted.recipient is not None:
         recipient = _normalize(wanted.recipient)
-        copies = sa.select(copy.message, copy.suffix).where(copy.recipient == recipient)
+        copies = sa.select(copy.message, copy.suffix).where(copy.recipient.collate("NOCASE") == recipient)
         of_copies = sa.select(event.seq).where(sa.tuple_(event.message, event.suffix).in_(copies))
         is_reject = event.type == sa.literal_column("'reject'")  # in letters: else its index is not used
-        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient") == recipient
+        of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient").collate("NOCASE") == recipient
         query = query.where(event.seq.in_(of_copies.union(sa.select(event.seq).where(is_reject, of_reject))))
     if wanted.since is not None:
         query = query.where(event.at_ms >= to_ms(wanted.since))

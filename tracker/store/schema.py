@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD: Final = "0008"  # the revision that these tables are
+HEAD: Final = "0007"  # the revision that these tables are
 
 metadata: Final = MetaData()
 
@@ -48,7 +48,7 @@ copy: Final = Table(
     metadata,
     Column("message", ForeignKey("message.message", ondelete="CASCADE"), primary_key=True),
     Column("suffix", Text, primary_key=True),
-    Column("recipient", Text, nullable=False, index=True),
+    Column("recipient", Text, nullable=False),
     Column("tracks_opens", Boolean, nullable=False),
     Column("tracks_clicks", Boolean, nullable=False),
     Column("delivered_ms", BigInteger),
@@ -58,6 +58,7 @@ copy: Final = Table(
     Column("human_opens", Integer, nullable=False),
     Column("clicks", Integer, nullable=False),
     Column("human_clicks", Integer, nullable=False),
+    Index("ix_copy_recipient", "recipient"),  # made with COLLATE NOCASE, which a query that uses it must say, too
     sqlite_with_rowid=False,
 )
 
@@ -99,7 +100,7 @@ event: Final = Table(
     Column("hit", LargeBinary),  # Hit as JSON: what the verdict was made from
     Column("body", Text, nullable=False),  # the finished record, as every destination gets it
     Index("ix_event_copy", "message", "suffix", "at_ms"),
-    Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copy to be found by
+    Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copies to be found by
     sqlite_autoincrement=True,  # a number is never used twice, whatever was deleted: cursors point between numbers
 )
 
@@ -215,4 +216,34 @@ dead_letter: Final = Table(
     Column("body", Text, nullable=False),  # the record, as it is in the log
     Index("ix_dead_letter_destination", "destination", "replay_ms", "id"),
     sqlite_autoincrement=True,  # `replay --id` must not come to mean another
+)
+
+# --- consent ----------------------------------------------------------------------------------------------------
+
+consent: Final = Table(
+    "consent",
+    metadata,
+    Column("person", LargeBinary, primary_key=True),  # as tracker.contract.consent has it; no address is kept here
+    Column("allowed", Boolean, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+silenced: Final = Table(
+    "silenced",  # copies whose hits are answered and not recorded
+    metadata,
+    Column("message", Text, primary_key=True),
+    Column("suffix", Text, primary_key=True),
+    Column("person", LargeBinary, index=True),  # who denied it, and may allow it again; NULL: it was forgotten
+    Column("accepted_ms", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+forgotten: Final = Table(
+    "forgotten",  # mail accepted until then has no copy of this person any more
+    metadata,
+    Column("person", LargeBinary, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )

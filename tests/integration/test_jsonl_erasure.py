@@ -1,0 +1,77 @@
+"""One person's lines taken out of the files of a destination."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.unit.happenings import copy_id
+from tracker.core.redaction import Redaction
+from tracker.publish.erasure import erase
+from tracker.publish.jsonl import JsonlWriter, locked
+from tracker.store.publishing import LogEntry
+
+ANA = Redaction("ana@client.example")
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+
+
+def _line(recipient: str | None, number: int, to: str = "bo@home.example") -> str:
+    own = {"copyId": str(copy_id(number)), **({} if recipient is None else {"recipient": recipient})}
+    return json.dumps({"mail": {"commonHeaders": {"to": [to]}}, "mailwake": own})
+
+
+def test_lines_go_or_lose_the_address(tmp_path: Path) -> None:
+    """By copy where the line names nobody, by recipient, and a line of no known shape by the address in it."""
+    sns = json.dumps({"Message": _line("Ana@client.example", 3)})
+    lines = [
+        _line("ana@client.example", 1),
+        _line(None, 2),
+        sns,
+        json.dumps({"email": "ana@client.example"}),
+        _line("bo@home.example", 4, "Ana <ana@client.example>"),
+        _line("bo@home.example", 5),
+    ]
+    path = tmp_path / "2026-11-03.jsonl"
+    path.write_text("".join(line + "\n" for line in lines) + '{"mailwake": {"copyId": "' + str(copy_id(6)))
+    erased = erase(tmp_path, ANA, {str(copy_id(2))})
+
+    assert (erased.gone, erased.redacted) == (4, 1)
+    kept = path.read_text().splitlines()
+    assert json.loads(kept[0]) == json.loads(_line("bo@home.example", 4, "[forgotten]"))
+    assert kept[1] == lines[5]
+    assert kept[2].endswith(str(copy_id(6)))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name, ".lock"}
+
+
+def test_a_file_without_the_person_is_not_touched(tmp_path: Path) -> None:
+    """Neither its bytes nor its inode; other files in the folder are nobody's."""
+    path, other = tmp_path / "2026-11-03.jsonl", tmp_path / "notes.txt"
+    path.write_text(_line("bo@client.example", 1) + "\n")
+    other.write_text("ana@client.example")
+    before = path.stat()
+
+    assert erase(tmp_path, ANA, set()).gone == 0
+    assert path.stat() == before
+    assert other.read_text() == "ana@client.example"
+    assert erase(tmp_path / "none", ANA, set()).gone == 0
+
+
+async def test_nothing_that_is_written_meanwhile_is_lost(tmp_path: Path) -> None:
+    """The writer waits while a file is written anew, and then appends to the new one."""
+    writer = JsonlWriter(tmp_path, keep=None)
+    await writer.write([_entry(_line("ana@client.example", 1))], NOON)
+    with locked(tmp_path):
+        writing = asyncio.create_task(writer.write([_entry(_line("bo@home.example", 2))], NOON))
+        await asyncio.sleep(0)  # it has begun, on its thread, and waits
+        assert (tmp_path / "2026-11-03.jsonl").read_text().count("\n") == 1
+    erase(tmp_path, ANA, set())
+    await writing
+    erase(tmp_path, ANA, set())
+    await writer.close()
+
+    assert (tmp_path / "2026-11-03.jsonl").read_text() == _line("bo@home.example", 2) + "\n"
+
+
+def _entry(body: str) -> LogEntry:
+    return LogEntry(seq=1, event_id="e", type="open", configuration_set=None, agent_class=None, body=body)

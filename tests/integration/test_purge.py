@@ -1,0 +1,191 @@
+"""What is older than the storage keeps it goes, in small steps, and not before who waits for it has it."""
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from prometheus_client import REGISTRY
+
+from relay.cli.main import main
+from tests.integration.serving import LIMIT_S, configure, serving
+from tests.integration.storage import Node, node
+from tests.unit.happenings import ACCEPTED_AT, accepted, after, clicked, copy_id, delivery, opened, probed
+from tracker.contract.events import Rejected
+from tracker.store import purge
+from tracker.store.purge import Keeping, Purge, Purged, run
+
+DAY = timedelta(days=1)
+KEEPING = Keeping(mail=60 * DAY, statistics=1825 * DAY, collect_for=60 * DAY, tombstones=61 * DAY)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purge, "PAUSE_S", 0)
+
+
+async def _purge(here: Node, now: datetime, *destinations: str, keeping: Keeping = KEEPING) -> Purged:
+    return await run(here.store, Purge(keeping, destinations, now))
+
+
+def _count(here: Node, *tables: str) -> list[int]:
+    return [here.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+
+
+async def test_all_of_a_message_goes_its_time_after_acceptance(tmp_path: Path) -> None:
+    """However young its hits are; a younger message stays whole."""
+    tables = ("message", "copy", "link", "copy_link", "event", "probe")
+    old, young = ACCEPTED_AT, ACCEPTED_AT + DAY
+    async with node(tmp_path) as here:
+        await here.take_in(
+            accepted(1, recipients=[f"r{n}@client.example" for n in range(30)], at=old),
+            accepted(2, at=young),
+            *(clicked(number, 1, number % 30, at=old + 59 * DAY) for number in range(40)),
+            clicked(90, 2, at=young),
+            probed(91, 1, at=old + 59 * DAY),
+            probed(92, 2, at=young + 59 * DAY),
+        )
+        assert _count(here, *tables) == [2, 31, 6, 31, 31 + 41, 2]
+
+        gone = await _purge(here, old + 60 * DAY)
+        assert gone.rows == {}
+        gone = await _purge(here, old + 60 * DAY + timedelta(seconds=1))
+        assert gone.rows == {"event": 70, "probe": 1, "copy": 30, "link": 3, "message": 1}
+        assert _count(here, *tables) == [1, 1, 3, 1, 2, 1]
+
+
+async def test_what_has_no_message_goes_by_its_own_time(tmp_path: Path) -> None:
+    """Events of unknown messages, Rejects, probes, what was put aside; later tombstones, and what is silenced."""
+    rejected = Rejected(facts=accepted(4).facts, copies=accepted(4).copies, reply="550 5.7.1 This login may not")
+    async with node(tmp_path) as here:
+        await here.take_in(opened(1, 9), probed(2, 9), rejected)
+        here.now += timedelta(seconds=61)
+        await here.take_in()
+
+        def prepare(connection: sa.Connection) -> None:
+            at = {"at_ms": int(ACCEPTED_AT.timestamp() * 1000)}
+            message = {"message": str(copy_id().message), "suffix": "00", "accepted_ms": at["at_ms"]}
+            connection.execute(sa.text("INSERT INTO aside (at_ms, slot, error, raw) VALUES (:at_ms, '', '', '')"), at)
+            connection.execute(sa.text("INSERT INTO forgotten (person, at_ms) VALUES ('x', :at_ms)"), at)
+            silence = "INSERT INTO silenced (message, suffix, accepted_ms) VALUES (:message, :suffix, :accepted_ms)"
+            connection.execute(sa.text(silence), message)
+
+        await here.store.write(prepare)
+        tables = ("event", "probe", "aside", "forgotten", "silenced")
+        assert (await _purge(here, after(59 * 86_400))).rows == {}
+        await _purge(here, after(60 * 86_400 + 3_600))
+        assert _count(here, *tables) == [0, 0, 0, 1, 1]
+        await _purge(here, after(62 * 86_400))
+        assert _count(here, *tables) == [0, 0, 0, 0, 0]
+
+
+async def test_an_event_stays_until_its_destination_has_it_or_for_a_week(tmp_path: Path) -> None:
+    """Then it is counted for the destination that missed it, and for no other; one that is gone is not waited for."""
+
+    def dropped() -> float:
+        labels = {"destination": "slow"}
+        return REGISTRY.get_sample_value("mailwake_events_unpublished_dropped_total", labels) or 0.0
+
+    now = ACCEPTED_AT + 61 * DAY
+    async with node(tmp_path) as here:
+        ingester = here.ingester(["slow", "quick", "removed"])
+        await here.take_in(accepted(1), delivery(1), ingester=ingester)
+        await here.take_in(opened(1, at=now - DAY), accepted(2, at=now), ingester=ingester)
+        await here.store.write(lambda connection: connection.exec_driver_sql("UPDATE destination_cursor SET seq = 3"))
+        slow = "UPDATE destination_cursor SET seq = 0 WHERE destination IN ('slow', 'removed')"
+        await here.store.write(lambda connection: connection.exec_driver_sql(slow))
+        before = dropped()
+
+        gone = await _purge(here, now, "slow", "quick")
+        assert gone.rows == {"event": 2}
+        assert gone.unpublished == {"slow": 2}
+        assert _count(here, "message", "copy", "event") == [2, 2, 2]
+        assert dropped() - before == 2
+
+        await here.store.write(lambda connection: connection.exec_driver_sql("UPDATE destination_cursor SET seq = 3"))
+        assert (await _purge(here, now, "slow", "quick")).unpublished == {}
+        assert _count(here, "message", "event") == [1, 1]
+
+
+async def test_a_step_that_takes_long_is_followed_by_a_shorter_one(tmp_path: Path) -> None:
+    """The thread of the storage is free between them, and a step has at most the largest number of rows."""
+    sizes: list[int] = []
+    ticks = iter([value for n in range(1, 200) for value in (n, n + (0.5 if n < 20 else 0))])
+
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(1), *(opened(number) for number in range(300)))
+        everything = Purge(KEEPING, (), ACCEPTED_AT + 61 * DAY)
+        real = everything._messages
+
+        def counting(connection: sa.Connection, limit: int) -> bool:
+            sizes.append(limit)
+            return real(connection, limit)
+
+        everything._messages = counting  # type: ignore[method-assign]
+        await run(here.store, everything, monotonic_s=lambda: next(ticks))
+
+        assert sizes[:15] == [purge.SMALLEST] * 15
+        assert sizes[-1] > purge.SMALLEST
+        assert max(sizes) <= purge.LARGEST
+        assert _count(here, "event", "message") == [0, 0]
+
+
+async def test_totals_are_kept_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time that they count; many of one time go in several steps."""
+    monkeypatch.setattr(purge, "ROLL_UPS", (("totals", "from_ms"),))
+    async with node(tmp_path) as here:
+
+        def prepare(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("CREATE TABLE totals (from_ms, name, PRIMARY KEY (from_ms, name)) WITHOUT ROWID")
+            for number in range(1_200):
+                connection.exec_driver_sql("INSERT INTO totals VALUES (?, ?)", (0 if number else 10**15, str(number)))
+
+        await here.store.write(prepare)
+        assert (await _purge(here, ACCEPTED_AT)).rows == {"totals": 1_199}
+        assert _count(here, "totals") == [1]
+
+
+async def test_ingest_goes_on_while_much_is_purged(tmp_path: Path) -> None:
+    """Both share a thread: neither waits for the other's end."""
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(1), *(opened(number) for number in range(1_000)))
+        purging = asyncio.create_task(_purge(here, ACCEPTED_AT + 61 * DAY))
+        ingester = here.ingester()
+        taken = 0
+        while not purging.done():
+            await here.take_in(accepted(2 + taken, at=ACCEPTED_AT + 61 * DAY), ingester=ingester)
+            taken += 1
+
+        assert (await purging).rows["event"] == 1_001
+        assert taken > 2
+        assert _count(here, "message") == [taken]
+
+
+def test_the_service_purges_by_itself_and_a_command_by_hand(tmp_path: Path) -> None:
+    """By `storage.keep`, or what the command says; where there is no storage, there is nothing to do."""
+    config = configure(tmp_path)
+    assert CliRunner().invoke(main, ["purge", "--config", str(config)]).exit_code == 1
+    told = ["consent", "allow", "bo@home.example", "--config", str(config)]  # makes the keys, and the storage
+    assert CliRunner().invoke(main, told).exit_code == 0
+
+    async def fill() -> None:
+        async with node(tmp_path / "var") as here:
+            ages = (1, 100), (2, 400)
+            await here.take_in(*(accepted(number, at=datetime.now(UTC) - age * DAY) for number, age in ages))
+
+    asyncio.run(fill())
+    (tmp_path / "var/journal").chmod(0o700)
+    done = CliRunner().invoke(main, ["purge", "--older-than", "300d", "--json", "--config", str(config)])
+    assert json.loads(done.stdout)["rows"] == {"event": 1, "copy": 1, "link": 3, "message": 1}
+    with serving(config) as server:
+        ends_at = time.monotonic() + LIMIT_S
+        while "storage_purged" not in server.log():
+            assert time.monotonic() < ends_at
+            time.sleep(0.02)
+        assert server.run("events").exit_code == 1
+        assert server.stop() == 0
+    assert "There is nothing so old." in CliRunner().invoke(main, ["purge", "--config", str(config)]).output
