@@ -54,6 +54,9 @@ class Agent:
 
     kind: str
     reasons: tuple[str, ...] = ()
+    client: str = ""
+    device: str = ""
+    os: str = ""
 
 
 class Mail:

@@ -142,6 +142,10 @@ def is_unavailable(error: Exception) -> bool:
     """
     if isinstance(error, DatabaseError):
         return type(error) is DatabaseError or isinstance(error, OperationalError | InternalError)
+    if isinstance(error, sqlite3.DatabaseError):  # of `bulk.Query`, which asks the driver itself
+        return type(error) is sqlite3.DatabaseError or isinstance(
+            error, sqlite3.OperationalError | sqlite3.InternalError
+        )
     return isinstance(error, OSError | StorageUnavailableError)
 
 

@@ -16,18 +16,18 @@ Limits: one ingester a storage; a second one would read in vain, not twice.
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter as Metric
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.errors import RecordError
-from tracker.contract.events import EventType
 from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
@@ -43,8 +43,8 @@ GATHER_S: Final = 0.05  # so that hits which come one by one are not a transacti
 RETRY_AFTER_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PRUNE_EVERY_S: Final = 300.0
 
-TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
-ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
+TAKEN: Final = Metric("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
+ASIDE: Final = Metric("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
 
 _log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class _State:
 
     cursor: Mapping[str, Position]
     waiting_since_ms: int | None
-    taken: tuple[EventType, ...] = ()
+    taken: Mapping[str, int] = field(default_factory=dict)  # by type
 
 
 class Ingester:
@@ -139,9 +139,9 @@ class Ingester:
             self._state = state
             return False
         self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
-        taken = self._state.taken if self._state is not None else ()
-        for kind in taken:
-            TAKEN.labels(kind.value).inc()
+        taken = self._state.taken if self._state is not None else {}
+        for kind, count in taken.items():
+            TAKEN.labels(kind).inc(count)
         if taken:
             self._on_commit()
         return True
@@ -158,7 +158,7 @@ class Ingester:
             return None
         enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
-        taken: list[EventType] = []
+        taken: Counter[str] = Counter()
         for batch in batches:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
@@ -170,13 +170,13 @@ class Ingester:
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
-            taken=tuple(taken),
+            taken=taken,
         )
 
-    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> list[EventType]:
+    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> Counter[str]:
         """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
         if not entries:
-            return []
+            return Counter()
         intake = Intake(connection, now=now, hostname=self._hostname)
         try:
             with connection.begin_nested():
@@ -186,7 +186,7 @@ class Ingester:
                 raise
             if len(entries) == 1:
                 _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
-                return []
+                return Counter()
             middle = len(entries) // 2
             return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
         return intake.taken

@@ -1,97 +1,78 @@
 """What stood around a hit: when its copy was delivered, HEADs beside it, other links of it followed at the same time.
 
-Gathers what `tracker.core.classify.judge` asks for, from the log and from the batch itself.
-
-Limits: a verdict is drawn once, from what has come by then; a sign in a later batch does not change it.
+Gathers what `tracker.core.classify.judge` asks for, from the storage and from the batch itself, and judges with it.
+What becomes of a verdict that is another than before is `verdicts.py`'s.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import sqlalchemy as sa
 
 from tracker.contract import ses
-from tracker.contract.events import Click, EventType, Open, Probe
-from tracker.contract.ids import CopyId
+from tracker.contract.events import EventType, Hit
 from tracker.core.classify import judge
-from tracker.store.copies import WANTED, copy_id, is_wanted, wanted
-from tracker.store.schema import event, probe
+from tracker.store import bulk
+from tracker.store.schema import probe
 from tracker.store.times import to_ms
 
 PROBE_WINDOW_MS: Final = 10_000
 SWEEP_WINDOW_MS: Final = 30_000
 
-_FROM: Final[sa.BindParameter[int]] = sa.bindparam("from_ms")
-_UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until_ms")
-_PROBES: Final = (
-    sa.select(probe.c.message, probe.c.suffix, probe.c.at_ms)
-    .join_from(WANTED, probe, is_wanted(probe))
-    .where(probe.c.at_ms.between(_FROM, _UNTIL))
-)
-_CLICKS: Final = (
-    sa.select(event.c.message, event.c.suffix, event.c.at_ms, event.c.link_index)
-    .join_from(WANTED, event, is_wanted(event))
-    .where(event.c.at_ms.between(_FROM, _UNTIL), event.c.type == EventType.CLICK.value)
+_PROBES: Final = bulk.Query(
+    sa.select(probe.c.message, probe.c.suffix, probe.c.at_ms).where(
+        probe.c.message == sa.bindparam("message"),
+        probe.c.suffix == sa.bindparam("suffix"),
+        probe.c.at_ms.between(sa.bindparam("from_ms"), sa.bindparam("until_ms")),
+    ),
+    ("message", "suffix", "from_ms", "until_ms"),
 )
 
 
 class Signs:
-    """The signs of a batch's hits."""
+    """The signs of copies, by the text of their ids."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self) -> None:
         """Know nothing yet."""
-        self._connection = connection
-        self._probes: dict[CopyId, list[int]] = defaultdict(list)
-        self._clicks: dict[CopyId, list[tuple[int, int]]] = defaultdict(list)
+        self._probes: dict[str, list[int]] = {}
+        self._clicks: dict[str, dict[int, list[int]]] = defaultdict(dict)
 
-    def load(self, batch: Sequence[Open | Click | Probe]) -> None:
-        """Take up the hits of a batch and read what the storage has around them."""
-        if not batch:
-            return
-        for record in batch:
-            if isinstance(record, Probe):
-                self._probes[record.copy].append(to_ms(record.hit.at))
-            elif isinstance(record, Click):
-                self._clicks[record.copy].append((to_ms(record.hit.at), record.link_index))
-        hits = [record for record in batch if not isinstance(record, Probe)]
-        if hits:
-            self._read(hits)
-        for times in self._probes.values():
-            times.sort()
-        for clicks in self._clicks.values():
-            clicks.sort()
+    def add_probe(self, copy: str, at_ms: int) -> None:
+        """Know of a HEAD of the copy."""
+        insort(self._probes.setdefault(copy, []), at_ms)
 
-    def judge(self, hit: Open | Click, delivered_ms: int | None) -> ses.Agent:
-        """Draw the verdict on a hit of the batch."""
-        at_ms = to_ms(hit.hit.at)
+    def add_click(self, copy: str, link_index: int, at_ms: int) -> None:
+        """Know of a link of the copy that was followed."""
+        insort(self._clicks[copy].setdefault(link_index, []), at_ms)
+
+    def read_probes(self, connection: sa.Connection, windows: Iterable[tuple[str, str, int, int]]) -> None:
+        """Know of the HEADs that the storage has: of each message and suffix, from one time to another."""
+        for message, suffix, at_ms in _PROBES.of(connection, windows):
+            self.add_probe(f"{message}-{suffix}", at_ms)
+
+    def judge(self, copy: str, kind: EventType, hit: Hit, link_index: int | None, delivered_ms: int | None) -> ses.Agent:
+        """Draw the verdict on a hit of the copy, which was delivered then, or not as far as is known."""
+        at_ms = to_ms(hit.at)
         verdict = judge(
-            ses.type_of(hit),
-            hit.hit.signals,
+            kind,
+            hit.signals,
             since_delivery_s=(at_ms - delivered_ms) / 1000 if delivered_ms is not None else None,
-            probed=self._is_probed(hit.copy, at_ms),
-            links_around=len(self._links_around(hit.copy, at_ms)) if isinstance(hit, Click) else 1,
+            probed=copy in self._probes and _is_near(self._probes[copy], at_ms, PROBE_WINDOW_MS),
+            links_around=self._links_around(copy, at_ms) if link_index is not None else 1,
         )
         return ses.Agent(kind=verdict.agent_class.value, reasons=verdict.reasons)
 
-    def _read(self, hits: Sequence[Open | Click]) -> None:
-        keys = wanted({hit.copy for hit in hits})
-        times = [to_ms(hit.hit.at) for hit in hits]
-        window = {"from_ms": min(times) - PROBE_WINDOW_MS, "until_ms": max(times) + PROBE_WINDOW_MS}
-        for message, suffix, at_ms in self._connection.execute(_PROBES, keys | window):
-            self._probes[copy_id(message, suffix)].append(at_ms)
-        window = {"from_ms": min(times) - SWEEP_WINDOW_MS, "until_ms": max(times) + SWEEP_WINDOW_MS}
-        for message, suffix, at_ms, link_index in self._connection.execute(_CLICKS, keys | window):
-            self._clicks[copy_id(message, suffix)].append((at_ms, link_index))
+    def _links_around(self, copy: str, at_ms: int) -> int:
+        return sum(_is_near(times, at_ms, SWEEP_WINDOW_MS) for times in self._clicks[copy].values())
 
-    def _is_probed(self, copy: CopyId, at_ms: int) -> bool:
-        times = self._probes.get(copy, [])
-        nearest = bisect_left(times, at_ms - PROBE_WINDOW_MS)
-        return nearest < len(times) and times[nearest] <= at_ms + PROBE_WINDOW_MS
 
-    def _links_around(self, copy: CopyId, at_ms: int) -> set[int]:
-        clicks = self._clicks.get(copy, [])
-        start = bisect_left(clicks, (at_ms - SWEEP_WINDOW_MS,))
-        end = bisect_right(clicks, (at_ms + SWEEP_WINDOW_MS + 1,))
-        return {link_index for _, link_index in clicks[start:end]}
+def device_of(agent: ses.Agent) -> str:
+    """Return what a hit's device is counted as, empty where nobody knows."""
+    return agent.device
+
+
+def _is_near(times: list[int], at_ms: int, window_ms: int) -> bool:
+    nearest = bisect_left(times, at_ms - window_ms)
+    return nearest < len(times) and times[nearest] <= at_ms + window_ms
