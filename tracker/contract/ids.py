@@ -35,6 +35,9 @@ _TO_BASE_32: Final = bytes(  # every other byte becomes one that `int` refuses: 
 _OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
 
 
+_set: Final = object.__setattr__
+
+
 @total_ordering
 class _Id:
     """Bytes with a spelling; equal, ordered and hashed by kind and bytes.
@@ -66,7 +69,7 @@ class _Id:
             return self._text
         except AttributeError:
             text = self._spell()
-            object.__setattr__(self, "_text", text)
+            _set(self, "_text", text)
             return text
 
     def _spell(self) -> str:
@@ -74,14 +77,15 @@ class _Id:
 
     @classmethod
     def _read(cls, text: str, what: str) -> Self:
-        one = cls(_decode(text, what))
-        object.__setattr__(one, "_text", text)
+        one = cls.__new__(cls)  # past `__init__`: journals hold three ids a record, and the length is right
+        _set(one, "raw", _decode(text, what))
+        _set(one, "_text", text)
         return one
 
     def _keep(self, raw: bytes, length: int, what: str) -> None:
         if len(raw) != length:
             raise IdError(f"the {what} is {len(raw)} bytes long, not {length}")
-        object.__setattr__(self, "raw", bytes(raw))
+        _set(self, "raw", bytes(raw))
 
 
 class MessageId(_Id):
@@ -117,8 +121,8 @@ class CopyId(_Id):
     def __init__(self, message: MessageId, suffix: bytes) -> None:
         """Take the message's id and 6 bytes; IdError for another length."""
         self._keep(message.raw + suffix, COPY_ID_BYTES, "copy id")
-        object.__setattr__(self, "message", message)
-        object.__setattr__(self, "suffix", bytes(suffix))
+        _set(self, "message", message)
+        _set(self, "suffix", bytes(suffix))
 
     def _spell(self) -> str:
         return f"{self.message}-{self.suffix.hex()}"
@@ -132,9 +136,14 @@ class CopyId(_Id):
             suffix = bytes.fromhex(tail)
         except ValueError as error:
             raise IdError("the suffix of a copy id is 12 hexadecimal digits") from error
-        if not dash or suffix.hex() != tail:
+        if not dash or suffix.hex() != tail or len(suffix) != COPY_SUFFIX_BYTES:
             raise IdError("a copy id is a message id, a hyphen and 12 lower-case hexadecimal digits")
-        return cls(message, suffix)
+        one = cls.__new__(cls)
+        _set(one, "raw", message.raw + suffix)
+        _set(one, "message", message)
+        _set(one, "suffix", suffix)
+        _set(one, "_text", text)
+        return one
 
 
 class EventId(_Id):

@@ -176,9 +176,7 @@ class CopyRow:
         With `names` of links, destinations for example, it is by name: two links of one name count as one, and those
         without one do not count.
         """
-        if self.links_before is None:
-            return
-        before = _by_name(self.links_before, names)
+        before = _by_name(self.links_before or {}, names)
         for name, clicks in _by_name(self.links, names).items():
             was = before.get(name, (0, 0))
             if was != clicks:

@@ -41,6 +41,8 @@ from tracker.store.times import to_ms
 from tracker.store.verdicts import FOREVER_MS, Window
 
 _HITS: Final = (EventType.OPEN, EventType.CLICK)
+_HIT_RECORDS: Final = (Open, Click)
+_MESSAGE_RECORDS: Final = (Accepted, Rejected)
 _HIT_ENCODER: Final = msgspec.json.Encoder()
 
 _INSERT_MESSAGES: Final = bulk.insert(schema.message)
@@ -106,7 +108,7 @@ class Intake:
     # --- what is known ----------------------------------------------------------------------------------------
 
     def _load(self, batch: Sequence[JournalRecord]) -> None:
-        of_copies = [record for record in batch if not isinstance(record, Accepted | Rejected)]
+        of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
         accepted = {str(record.facts.message) for record in batch if isinstance(record, Accepted)}
         self._messages = known.messages(
             self._connection, accepted | {str(record.copy.message) for record in of_copies}
@@ -218,7 +220,7 @@ class Intake:
         """Write an event into the log, joined with its message where that is known, and count it."""
         message = self._messages.get(str(record.copy.message))
         row = self._copies.get(str(record.copy)) if message is not None else None
-        if isinstance(record, Open | Click):
+        if isinstance(record, _HIT_RECORDS):
             self._add_hit(record, message, row)
             return
         kind, at_ms = ses.type_of(record), to_ms(record.at)
@@ -328,6 +330,8 @@ class Intake:
         """Add to the roll-ups what the batch has made of a copy."""
         message = self._messages[str(row.facts.copy.message)]
         self._roll_ups.add_copies(message, row.difference())
+        if row.links_before is None:
+            return
         for link_index, counts in row.link_differences():
             self._roll_ups.add_clicks(message, link_index, counts)
         for url, counts in row.link_differences({index: link.url for index, link in message.mail.links.items()}):

@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 
 from tracker.contract import records, ses
-from tracker.contract.events import Accepted, EventType, MessageFacts
+from tracker.contract.events import Accepted, EventType
 from tracker.store import bulk
 from tracker.store.rollups import Message
 from tracker.store.schema import event, message, pending
@@ -54,7 +55,7 @@ class EarlyEvent:
 def messages(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Message]:
     """Return those of the messages that are known."""
     rows = _MESSAGES.of(connection, [(one,) for one in ids])
-    found = [Message(ses.Mail(_facts(raw), recipients)) for raw, recipients in rows]
+    found = [Message(ses.Mail(_KEPT.decode(raw).facts, recipients)) for raw, recipients in rows]
     return {one.text: one for one in found}
 
 
@@ -105,9 +106,10 @@ def early_events(connection: sa.Connection, ids: Iterable[str]) -> dict[str, lis
     return found
 
 
-def _facts(raw: bytes) -> MessageFacts:
+class _Kept(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
     """The column holds an `Accepted` without copies: the journal's codec is the one that outlives versions."""
-    record = records.decode(raw)
-    if not isinstance(record, Accepted):
-        raise TypeError(f"a message's facts are a record of kind {type(record).__name__}")
-    return record.facts
+
+    facts: ses.StoredFacts
+
+
+_KEPT: Final = msgspec.json.Decoder(_Kept, dec_hook=records.id_from_text)

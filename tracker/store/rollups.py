@@ -36,7 +36,9 @@ _NO_CLICKS: Final[Counts] = (0,) * len(LINK_NAMES)
 class Message:
     """A message as a batch knows it: what its events are joined with, and where its copies are counted."""
 
-    __slots__ = ("accepted_ms", "configuration_set", "day_ms", "from_domain", "mail", "text")
+    __slots__ = (
+        "accepted_ms", "configuration_set", "day_ms", "from_domain", "link_kind", "mail", "mail_key", "text",
+    )  # fmt: skip
 
     def __init__(self, mail: ses.Mail) -> None:
         facts = mail.facts
@@ -46,6 +48,8 @@ class Message:
         self.day_ms = day_of(self.accepted_ms)
         self.configuration_set = facts.configuration_set or ""
         self.from_domain = facts.from_domain
+        self.link_kind = f"link:{self.configuration_set}"
+        self.mail_key = (self.accepted_ms - self.accepted_ms % QUARTER_MS, self.configuration_set, self.from_domain)
 
 
 class EventKey(NamedTuple):
@@ -67,9 +71,7 @@ class RollUps:
         self._values = Values(connection)
         self._events: dict[bulk.Row, int] = {}
         self._hits: dict[bulk.Row, int] = {}
-        self._mail: dict[bulk.Row, Counts] = {}
-        self._tags: dict[bulk.Row, Counts] = {}
-        self._messages: dict[bulk.Row, Counts] = {}
+        self._messages: dict[Message, Counts] = {}
         self._links: dict[bulk.Row, Counts] = {}
         self._destinations: dict[bulk.Row, Counts] = {}
 
@@ -94,18 +96,14 @@ class RollUps:
 
     def add_copies(self, message: Message, counts: Counts) -> None:
         """Add to what became of a message's copies."""
-        _add(self._messages, (message.text,), counts)
-        where = (message.configuration_set, message.from_domain)
-        _add(self._mail, (message.accepted_ms - message.accepted_ms % QUARTER_MS, *where), counts)
-        for tag, value in dict.fromkeys(message.mail.facts.tags):
-            name = self._values.name(message.day_ms, "tag", tag)
-            value_name = self._values.name(message.day_ms, f"tag:{tag}", value) if name == tag else OTHER
-            _add(self._tags, (message.day_ms, name, value_name), counts)
+        before = self._messages.get(message)
+        self._messages[message] = counts if before is None else tuple(map(add, before, counts))
 
     def know_links(self, message: Message) -> None:
         """Give the destinations of a new message a row each, so that those which nobody follows are there, too."""
         for url in {link.url for link in message.mail.facts.links}:
-            self._add_destination(message, url, _NO_CLICKS, MOST_UNFOLLOWED)
+            if self._values.enter(message.day_ms, message.link_kind, url, MOST_UNFOLLOWED):
+                self._destinations[message.day_ms, message.configuration_set, url] = _NO_CLICKS
 
     def add_clicks(self, message: Message, link_index: int, counts: Counts) -> None:
         """Add to how one link of a message was followed."""
@@ -113,24 +111,30 @@ class RollUps:
 
     def add_destination(self, message: Message, url: str, counts: Counts) -> None:
         """Add to how a destination was followed, by whichever link of the message."""
-        self._add_destination(message, url, counts, MOST_DESTINATIONS)
-
-    def _add_destination(self, message: Message, url: str, counts: Counts, most: int) -> None:
-        name = self._values.name(message.day_ms, f"link:{message.configuration_set}", url, most)
-        if name != OTHER or any(counts):
-            _add(self._destinations, (message.day_ms, message.configuration_set, name), counts)
+        name = self._values.name(message.day_ms, message.link_kind, url, MOST_DESTINATIONS)
+        _add(self._destinations, (message.day_ms, message.configuration_set, name), counts)
 
     def write(self) -> None:
         """Add all of it to the tables; the messages have to be there."""
+        mail: dict[bulk.Row, Counts] = {}
+        tags: dict[bulk.Row, Counts] = {}
+        for message, counts in self._messages.items():
+            _add(mail, message.mail_key, counts)
+            for tag, value in dict.fromkeys(message.mail.facts.tags):
+                _add(tags, self._tag_key(message.day_ms, tag, value), counts)
         self._values.write()
-        _ADD_TO_MESSAGE.run(self._connection, _flat(self._messages))
+        _ADD_TO_MESSAGE.run(self._connection, [(one.text, *counts) for one, counts in self._messages.items()])
         _ADD_TO_LINK.run(self._connection, _flat(self._links))
-        _ADD_MAIL.run(self._connection, _flat(_both_spans(self._mail)))
-        _ADD_TAGS.run(self._connection, _flat(self._tags))
+        _ADD_MAIL.run(self._connection, _flat(_both_spans(mail)))
+        _ADD_TAGS.run(self._connection, _flat(tags))
         _ADD_LINKS.run(self._connection, _flat(self._destinations))
         _ADD_HITS.run(self._connection, [(*key, count) for key, count in self._hits.items()])
         events = _both_spans({key: (count,) for key, count in self._events.items()})
         _ADD_EVENTS.run(self._connection, _flat(events))
+
+    def _tag_key(self, day_ms: int, tag: str, value: str) -> bulk.Row:
+        name = self._values.name(day_ms, "tag", tag)
+        return day_ms, name, self._values.name(day_ms, f"tag:{tag}", value) if name == tag else OTHER
 
 
 def day_of(at_ms: int) -> int:

@@ -41,17 +41,26 @@ class Values:
 
     def name(self, day_ms: int, kind: str, value: str, most: int = MOST_VALUES) -> str:
         """Return the name that a value of some kind, `"tag:campaign"`, is counted under on that day."""
+        known = self._names(day_ms, kind)
+        if value in known:
+            return value
+        return value if self.enter(day_ms, kind, value, most) else OTHER
+
+    def enter(self, day_ms: int, kind: str, value: str, most: int) -> bool:
+        """Give a value a name of its own; False where it has one, or there is no room."""
+        known = self._names(day_ms, kind)
+        if len(known) >= most or value in known:
+            return False
+        known.add(value)
+        self._new.append((day_ms, kind, value))
+        return True
+
+    def _names(self, day_ms: int, kind: str) -> set[str]:
         known = self._known.get((day_ms, kind))
         if known is None:
             known = {row[0] for row in _KNOWN.of(self._connection, [(day_ms, kind)])}
             self._known[day_ms, kind] = known
-        if value in known:
-            return value
-        if len(known) >= most:
-            return OTHER
-        known.add(value)
-        self._new.append((day_ms, kind, value))
-        return value
+        return known
 
     def write(self) -> None:
         """Enter the new ones."""
