@@ -21,11 +21,9 @@ import sqlalchemy as sa
 from tracker.contract import records, ses
 from tracker.contract.errors import RecordError
 from tracker.contract.events import (
-    Accepted,
     Click,
     Delivery,
     EventType,
-    JournalRecord,
     Open,
     Probe,
     Rejected,
@@ -35,6 +33,7 @@ from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.statistics import is_human
 from tracker.store import bulk, copies, known, schema, verdicts
 from tracker.store.copies import CopyRow
+from tracker.store.known import Arrived, ArrivedRecord
 from tracker.store.rollups import EventKey, Message, RollUps
 from tracker.store.signs import PROBE_WINDOW_MS, SWEEP_WINDOW_MS, Signs, device_of
 from tracker.store.times import to_ms
@@ -42,7 +41,7 @@ from tracker.store.verdicts import FOREVER_MS, Window
 
 _HITS: Final = (EventType.OPEN, EventType.CLICK)
 _HIT_RECORDS: Final = (Open, Click)
-_MESSAGE_RECORDS: Final = (Accepted, Rejected)
+_MESSAGE_RECORDS: Final = (Arrived, Rejected)
 _HIT_ENCODER: Final = msgspec.json.Encoder()
 
 _INSERT_MESSAGES: Final = bulk.insert(schema.message)
@@ -90,11 +89,11 @@ class Intake:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
-        decoded = [(entry, records.decode(entry.raw)) for entry in entries]
+        decoded = [(entry, known.decode(entry.raw)) for entry in entries]
         self._load([record for _, record in decoded])
         for entry, record in decoded:
             match record:
-                case Accepted():
+                case Arrived():
                     self._accept(record)
                 case Probe():
                     self._probe(record)
@@ -107,9 +106,9 @@ class Intake:
 
     # --- what is known ----------------------------------------------------------------------------------------
 
-    def _load(self, batch: Sequence[JournalRecord]) -> None:
+    def _load(self, batch: Sequence[ArrivedRecord]) -> None:
         of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
-        accepted = {str(record.facts.message) for record in batch if isinstance(record, Accepted)}
+        accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
         self._messages = known.messages(
             self._connection, accepted | {str(record.copy.message) for record in of_copies}
         )
@@ -166,13 +165,13 @@ class Intake:
 
     # --- one record -------------------------------------------------------------------------------------------
 
-    def _accept(self, record: Accepted) -> None:
-        text = str(record.facts.message)
+    def _accept(self, record: Arrived) -> None:
+        message = record.message
+        text = message.text
         if text in self._messages:
             return
-        message = Message(ses.Mail(record.facts, len(record.copies)))
         self._messages[text] = message
-        self._rows[schema.message].append(known.message_row(message))
+        self._rows[schema.message].append(known.message_row(record))
         self._roll_ups.know_links(message)
         for one in record.copies:
             self._copies[str(one.copy)] = CopyRow(facts=one, is_new=True)

@@ -12,7 +12,18 @@ import msgspec
 import sqlalchemy as sa
 
 from tracker.contract import records, ses
-from tracker.contract.events import Accepted, EventType
+from tracker.contract.errors import RecordError
+from tracker.contract.events import (
+    Bounce,
+    Click,
+    CopyFacts,
+    Delivery,
+    DeliveryDelay,
+    EventType,
+    Open,
+    Probe,
+    Rejected,
+)
 from tracker.store import bulk
 from tracker.store.rollups import Message
 from tracker.store.schema import event, message, pending
@@ -40,6 +51,47 @@ _EARLY: Final = bulk.Query(
 )
 
 
+class _Arrived(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
+    facts: msgspec.Raw
+    copies: tuple[CopyFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """An `Accepted` as ingest takes it up; its facts are JSON still, for they go into a column as they are."""
+
+    message: Message
+    facts: bytes
+    copies: tuple[CopyFacts, ...]
+
+
+CopyRecord = Delivery | DeliveryDelay | Bounce | Open | Click | Probe
+ArrivedRecord = Arrived | CopyRecord | Rejected
+"""The records of the journal, as `decode` gives them."""
+
+_RECORD: Final[msgspec.json.Decoder[_Arrived | CopyRecord | Rejected]] = msgspec.json.Decoder(
+    _Arrived | CopyRecord | Rejected, dec_hook=records.id_from_text
+)
+_FACTS: Final = msgspec.json.Decoder(ses.StoredFacts, dec_hook=records.id_from_text)
+_ACCEPTED: Final = (b'{"kind":"accepted","facts":', b',"copies":[]}')
+
+
+def decode(raw: bytes) -> ArrivedRecord:
+    """Read a record of the journal, as `records.decode` does. RecordError as there."""
+    try:
+        record = _RECORD.decode(raw)
+        if not isinstance(record, _Arrived):
+            return record
+        facts = bytes(record.facts)
+        return Arrived(message=_message(facts, len(record.copies)), facts=facts, copies=record.copies)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"a journal record cannot be read: {error}") from error
+
+
+def _message(facts: bytes, recipients: int) -> Message:
+    return Message(ses.Mail(_FACTS.decode(facts), recipients))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyEvent:
     """An event that was logged without its message: what the counters need of it."""
@@ -55,12 +107,16 @@ class EarlyEvent:
 def messages(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Message]:
     """Return those of the messages that are known."""
     rows = _MESSAGES.of(connection, [(one,) for one in ids])
-    found = [Message(ses.Mail(_KEPT.decode(raw).facts, recipients)) for raw, recipients in rows]
+    found = [_message(raw[len(_ACCEPTED[0]) : -len(_ACCEPTED[1])], recipients) for raw, recipients in rows]
     return {one.text: one for one in found}
 
 
-def message_row(one: Message) -> bulk.Row:
-    """Return the row of a message."""
+def message_row(arrived: Arrived) -> bulk.Row:
+    """Return the row of a message.
+
+    Its facts are an `Accepted` without copies: the journal's codec is the one that outlives versions.
+    """
+    one = arrived.message
     facts = one.mail.facts
     return (
         one.text,
@@ -68,7 +124,7 @@ def message_row(one: Message) -> bulk.Row:
         facts.configuration_set,
         facts.from_domain,
         one.mail.recipients,
-        records.encode(Accepted(facts=facts, copies=())),
+        arrived.facts.join(_ACCEPTED),
     )
 
 
@@ -104,12 +160,3 @@ def early_events(connection: sa.Connection, ids: Iterable[str]) -> dict[str, lis
             )
         )
     return found
-
-
-class _Kept(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
-    """The column holds an `Accepted` without copies: the journal's codec is the one that outlives versions."""
-
-    facts: ses.StoredFacts
-
-
-_KEPT: Final = msgspec.json.Decoder(_Kept, dec_hook=records.id_from_text)

@@ -101,7 +101,9 @@ class RollUps:
 
     def know_links(self, message: Message) -> None:
         """Give the destinations of a new message a row each, so that those which nobody follows are there, too."""
-        for url in {link.url for link in message.mail.facts.links}:
+        if self._values.is_full(message.day_ms, message.link_kind, MOST_UNFOLLOWED):
+            return
+        for url in {link.url for link in message.mail.links.values()}:
             if self._values.enter(message.day_ms, message.link_kind, url, MOST_UNFOLLOWED):
                 self._destinations[message.day_ms, message.configuration_set, url] = _NO_CLICKS
 

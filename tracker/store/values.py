@@ -49,11 +49,15 @@ class Values:
     def enter(self, day_ms: int, kind: str, value: str, most: int) -> bool:
         """Give a value a name of its own; False where it has one, or there is no room."""
         known = self._names(day_ms, kind)
-        if len(known) >= most or value in known:
+        if value in known or len(known) >= most:
             return False
         known.add(value)
         self._new.append((day_ms, kind, value))
         return True
+
+    def is_full(self, day_ms: int, kind: str, most: int) -> bool:
+        """Say whether there is no room for a new one."""
+        return len(self._names(day_ms, kind)) >= most
 
     def _names(self, day_ms: int, kind: str) -> set[str]:
         known = self._known.get((day_ms, kind))
