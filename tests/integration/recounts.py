@@ -92,9 +92,7 @@ def verdicts(node: Node, records: Iterable[JournalRecord]) -> Mapping[str, str]:
             continue
         at_ms = to_ms(hit.hit.at)
         beside = [one for one in unique.values() if one.copy == hit.copy]
-        near = {
-            one.link_index for one in beside if isinstance(one, Click) and abs(to_ms(one.hit.at) - at_ms) <= 30_000
-        }
+        near = {one.link_index for one in beside if isinstance(one, Click) and abs(to_ms(one.hit.at) - at_ms) <= 30_000}
         verdict = judge(
             EventType.CLICK if isinstance(hit, Click) else EventType.OPEN,
             hit.hit.signals,
@@ -129,7 +127,9 @@ def counted_first_times(node: Node) -> Mapping[tuple[str, str], tuple[int | None
 def destinations(node: Node) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
     """Count the clicks by day of acceptance, set and destination; a copy counts once, whichever of the links it took."""
     heaps: dict[tuple[Any, ...], Counter[tuple[Any, ...]]] = defaultdict(Counter)
-    for message, accepted_ms, name, facts in node.rows("SELECT message, accepted_ms, configuration_set, facts FROM message"):
+    for message, accepted_ms, name, facts in node.rows(
+        "SELECT message, accepted_ms, configuration_set, facts FROM message"
+    ):
         urls = {link["index"]: link["url"] for link in json.loads(facts)["facts"]["links"]}
         for url in urls.values():
             heaps[accepted_ms // DAY_MS * DAY_MS, name or "", url].update(())

@@ -154,7 +154,10 @@ async def test_statistics_by_link_are_by_destination(tmp_path: Path) -> None:
         await _filled(here)
 
         assert reports.link_statistics(here.database) == [
-            ("https://shop.example/p?id=7&ref=mail", LinkStatistics(clicks=4, human_clicks=4, unique_clicks=3, human_unique_clicks=3)),
+            (
+                "https://shop.example/p?id=7&ref=mail",
+                LinkStatistics(clicks=4, human_clicks=4, unique_clicks=3, human_unique_clicks=3),
+            ),
             ("https://shop.example/login", LinkStatistics()),
         ]
 

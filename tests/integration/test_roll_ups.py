@@ -82,7 +82,9 @@ async def test_a_hit_that_stands_for_several_counts_as_so_many(tmp_path: Path) -
     """One of them at most is the first; a correction moves all of them."""
     async with node(tmp_path) as here:
         await here.take_in(accepted(), delivery(), folded(opened(1, at=after(1000)), 40, "DE"))
-        statistics = await here.store.read(lambda connection: dashboard.message_statistics(connection, str(message_id())))
+        statistics = await here.store.read(
+            lambda connection: dashboard.message_statistics(connection, str(message_id()))
+        )
         assert statistics is not None
         assert (statistics.opens, statistics.human_opens, statistics.unique_opens) == (40, 40, 1)
         await _mail_with_counts(here)
@@ -166,22 +168,24 @@ async def test_destinations_that_nobody_follows_leave_room_for_those_that_somebo
         ]
 
 
-_LIVELY: list[JournalRecord] = [
-    *(accepted(number, TWO) for number in (1, 2)),
-    accepted(3, configuration_set=None, from_domain="other.example", at=after(1000), opens=False),
-    *(delivery(number, recipient, at=after(40)) for number in (1, 2) for recipient in (0, 1)),
-    bounce(3),
-    *(folded(opened(10 + n, 1 + n % 2, n % 2, at=after(30 + 9 * n)), 1 + n % 3, "DE") for n in range(6)),
-    *(folded(clicked(20 + n, 1 + n % 2, n % 2, link=n % 3, at=after(50 + 11 * n)), 1 + n % 2) for n in range(9)),
-    *(clicked(30 + n, 1, link=n, at=after(3600 + 10 * n)) for n in range(3)),
-    *(clicked(40 + n, 3, link=n % 3, at=after(90_000 + 17 * n)) for n in range(4)),
-    *(probed(50 + n, 1 + n % 2, n % 2, at=after(45 + 31 * n)) for n in range(3)),
-    opened(60, 4),
-]
+def lively() -> list[JournalRecord]:
+    """Give some mail with all that may happen to it, hits of machines and of people, folded ones, of several days."""
+    return [
+        *(accepted(number, TWO) for number in (1, 2)),
+        accepted(3, configuration_set=None, from_domain="other.example", at=after(1000), opens=False),
+        *(delivery(number, recipient, at=after(40)) for number in (1, 2) for recipient in (0, 1)),
+        bounce(3),
+        *(folded(opened(10 + n, 1 + n % 2, n % 2, at=after(30 + 9 * n)), 1 + n % 3, "DE") for n in range(6)),
+        *(folded(clicked(20 + n, 1 + n % 2, n % 2, link=n % 3, at=after(50 + 11 * n)), 1 + n % 2) for n in range(9)),
+        *(clicked(30 + n, 1, link=n, at=after(3600 + 10 * n)) for n in range(3)),
+        *(clicked(40 + n, 3, link=n % 3, at=after(90_000 + 17 * n)) for n in range(4)),
+        *(probed(50 + n, 1 + n % 2, n % 2, at=after(45 + 31 * n)) for n in range(3)),
+        opened(60, 4),
+    ]
 
 
 @given(
-    order=st.permutations([*_LIVELY, *_LIVELY[::3]]),
+    order=st.permutations([*lively(), *lively()[::3]]),
     cuts=st.lists(st.integers(min_value=1, max_value=12), max_size=8),
     pause_s=st.sampled_from([0, 61]),
 )

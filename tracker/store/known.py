@@ -28,7 +28,9 @@ from tracker.store import bulk
 from tracker.store.rollups import Message
 from tracker.store.schema import event, message, pending
 
-_TIMES: Final = sa.func.coalesce(sa.func.json_extract(event.c.hit, sa.literal_column("'$.count'")), sa.literal_column("1"))
+_TIMES: Final = sa.func.coalesce(
+    sa.func.json_extract(sa.cast(event.c.hit, sa.Text), sa.literal_column("'$.count'")), sa.literal_column("1")
+)
 _MESSAGES: Final = bulk.Query(
     sa.select(message.c.facts, message.c.recipients).where(message.c.message == sa.bindparam("id")), ("id",)
 )

@@ -1,4 +1,8 @@
-"""Roll-ups and corrected verdicts."""
+"""Roll-ups and corrected verdicts.
+
+Filled by the database itself, table by table, so a large storage takes time and no memory. Devices of old hits are not
+known; which tags, values and destinations have names of their own goes by when their mail was accepted.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,6 +15,78 @@ _STATISTICS = (
     "human_clicks", "unique_clicks", "human_unique_clicks", "open_base", "open_share", "click_base", "click_share",
 )  # fmt: skip
 _LINK_STATISTICS = ("clicks", "human_clicks", "unique_clicks", "human_unique_clicks")
+
+
+_DAY = 86_400_000
+_SPANS = (900_000, _DAY)
+_DELIVERED = "c.delivered_ms IS NOT NULL"
+_COUNT_COPIES = f"""
+    count(c.suffix), count(c.delivered_ms), count(c.bounced_ms), coalesce(sum(c.opens), 0),
+    coalesce(sum(c.human_opens), 0), coalesce(sum(c.opens > 0), 0), coalesce(sum(c.human_opens > 0), 0),
+    coalesce(sum(c.clicks), 0), coalesce(sum(c.human_clicks), 0), coalesce(sum(c.clicks > 0), 0),
+    coalesce(sum(c.human_clicks > 0), 0), coalesce(sum({_DELIVERED} AND c.tracks_opens), 0),
+    coalesce(sum({_DELIVERED} AND c.tracks_opens AND c.human_opens > 0), 0),
+    coalesce(sum({_DELIVERED} AND c.tracks_clicks), 0),
+    coalesce(sum({_DELIVERED} AND c.tracks_clicks AND c.human_clicks > 0), 0)
+"""
+_ADD_COUNTS = ", ".join(f"sum(n.{name})" for name in _STATISTICS)
+_COUNT_CLICKS = "sum(clicks), sum(human_clicks), sum(clicks > 0), sum(human_clicks > 0)"
+_SET = "coalesce({}.configuration_set, '')"
+_FIRST = "(SELECT min(at_ms) FROM event WHERE message = copy.message AND suffix = copy.suffix AND {})"
+_EVENT_KEY = "coalesce(configuration_set, ''), coalesce(from_domain, ''), type, coalesce(agent_class, ''),"
+_TIMES = "coalesce(json_extract(CAST(hit AS TEXT), '$.count'), 1)"
+_COUNTRY = "coalesce(json_extract(CAST(hit AS TEXT), '$.country'), '')"
+
+_FILL = (
+    f"""UPDATE copy SET opened_ms = {_FIRST.format("type = 'open'")}, clicked_ms = {_FIRST.format("type = 'click'")},
+    human_opened_ms = {_FIRST.format("type = 'open' AND agent_class = 'human'")},
+    human_clicked_ms = {_FIRST.format("type = 'click' AND agent_class = 'human'")} WHERE opens > 0 OR clicks > 0""",
+    f"""INSERT INTO message_count SELECT m.message, {_COUNT_COPIES} FROM message m LEFT JOIN copy c USING (message)
+    GROUP BY m.message""",
+    f"INSERT INTO link_count SELECT message, link_index, {_COUNT_CLICKS} FROM copy_link GROUP BY message, link_index",
+    *(
+        f"""INSERT INTO roll_up_mail SELECT {span}, m.accepted_ms / {span} * {span}, {_SET.format("m")}, m.from_domain,
+        {_ADD_COUNTS} FROM message m JOIN message_count n USING (message) GROUP BY 2, 3, 4"""
+        for span in _SPANS
+    ),
+    # A hit that stands for several is the first once; so is a row for those that are, and one for those that are not.
+    *(
+        f"""INSERT INTO roll_up_event SELECT {span}, at_ms / {span} * {span}, {_EVENT_KEY} f.is_first,
+        sum(CASE WHEN f.is_first THEN coalesce(first, 0) ELSE {_TIMES} - coalesce(first, 0) END) AS number
+        FROM event, (SELECT 1 AS is_first UNION ALL SELECT 0) f GROUP BY 2, 3, 4, 5, 6, 7 HAVING number > 0"""
+        for span in _SPANS
+    ),
+    *(
+        f"""INSERT INTO roll_up_hit SELECT at_ms / {_DAY} * {_DAY}, '{trait}', {value}, coalesce(configuration_set, ''),
+        type, coalesce(agent_class, ''), sum({_TIMES}) FROM event WHERE hit IS NOT NULL GROUP BY 1, 3, 4, 5, 6"""
+        for trait, value in (("device", "''"), ("country", _COUNTRY))
+    ),
+    f"""CREATE TEMP TABLE tagged AS SELECT DISTINCT m.message, m.accepted_ms / {_DAY} * {_DAY} AS day_ms, m.accepted_ms,
+    json_extract(t.value, '$[0]') AS tag, json_extract(t.value, '$[1]') AS value
+    FROM message m, json_each(CAST(m.facts AS TEXT), '$.facts.tags') t""",
+    """INSERT INTO roll_up_value SELECT day_ms, 'tag', tag FROM (SELECT day_ms, tag, row_number() OVER (
+    PARTITION BY day_ms ORDER BY min(accepted_ms), tag) AS place FROM tagged GROUP BY day_ms, tag) WHERE place <= 200""",
+    """INSERT INTO roll_up_value SELECT day_ms, 'tag:' || tag, value FROM (SELECT day_ms, tag, value, row_number() OVER (
+    PARTITION BY day_ms, tag ORDER BY min(accepted_ms), value) AS place FROM tagged GROUP BY day_ms, tag, value)
+    WHERE place <= 200 AND (day_ms, tag) IN (SELECT day_ms, value FROM roll_up_value WHERE kind = 'tag')""",
+    f"""INSERT INTO roll_up_tag SELECT t.day_ms, coalesce(named.value, 'other'), coalesce(own.value, 'other'),
+    {_ADD_COUNTS} FROM tagged t JOIN message_count n USING (message)
+    LEFT JOIN roll_up_value named ON (named.day_ms, named.kind, named.value) = (t.day_ms, 'tag', t.tag)
+    LEFT JOIN roll_up_value own ON (own.day_ms, own.kind, own.value) = (t.day_ms, 'tag:' || t.tag, t.value)
+    GROUP BY 1, 2, 3""",
+    "DROP TABLE tagged",
+    f"""CREATE TEMP TABLE followed AS SELECT m.accepted_ms / {_DAY} * {_DAY} AS day_ms, m.accepted_ms,
+    {_SET.format("m")} AS name, l.url, coalesce(sum(k.clicks), 0) AS clicks, coalesce(sum(k.human_clicks), 0)
+    AS human_clicks FROM link l JOIN message m USING (message) LEFT JOIN copy_link k
+    ON (k.message, k.link_index) = (l.message, l.link_index) GROUP BY l.message, l.url, k.suffix""",
+    """INSERT INTO roll_up_value SELECT day_ms, 'link:' || name, url FROM (SELECT day_ms, name, url, sum(clicks) AS clicks,
+    row_number() OVER (PARTITION BY day_ms, name ORDER BY sum(clicks) = 0, min(accepted_ms), url) AS place
+    FROM followed GROUP BY day_ms, name, url) WHERE place <= CASE WHEN clicks > 0 THEN 1000 ELSE 200 END""",
+    f"""INSERT INTO roll_up_link SELECT f.day_ms, f.name, coalesce(own.value, 'other'), {_COUNT_CLICKS} FROM followed f
+    LEFT JOIN roll_up_value own ON (own.day_ms, own.kind, own.value) = (f.day_ms, 'link:' || f.name, f.url)
+    WHERE own.value IS NOT NULL OR f.clicks > 0 GROUP BY 1, 2, 3""",
+    "DROP TABLE followed",
+)
 
 
 def upgrade() -> None:
@@ -30,6 +106,8 @@ def upgrade() -> None:
     hit = ("trait", "value", "configuration_set", "type", "agent_class")
     _table("roll_up_hit", [_number("day_ms"), *map(_text, hit)], ("count",))
     _table("roll_up_value", [_number("day_ms"), *map(_text, ("kind", "value"))], ())
+    for statement in _FILL:
+        op.execute(statement)
     op.drop_table("link")
 
 
