@@ -11,7 +11,7 @@ from relay.cli.check import check
 from relay.cli.config import config
 from relay.cli.credentials import credentials
 from relay.cli.demo import demo
-from relay.cli.events import events, stats
+from relay.cli.events import events
 from relay.cli.explain import explain
 from relay.cli.init import init
 from relay.cli.mail import decode, rewrite, send
@@ -19,6 +19,7 @@ from relay.cli.options import EXIT_UNUSABLE
 from relay.cli.queue import queue
 from relay.cli.reload import reload
 from relay.cli.serve import serve
+from relay.cli.stats import stats
 
 
 class _Commands(click.Group):

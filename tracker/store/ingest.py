@@ -15,9 +15,9 @@ Limits: one ingester a storage; a second one would read in vain, not twice.
 """
 
 import asyncio
+import collections
 import gc
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 import structlog
-from prometheus_client import Counter as Metric
+from prometheus_client import Counter
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.errors import RecordError
@@ -44,8 +44,8 @@ GATHER_S: Final = 0.05  # so that hits which come one by one are not a transacti
 RETRY_AFTER_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PRUNE_EVERY_S: Final = 300.0
 
-TAKEN: Final = Metric("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
-ASIDE: Final = Metric("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
+TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
+ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
 
 _log = structlog.get_logger()
 
@@ -159,7 +159,7 @@ class Ingester:
             return None
         enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
-        taken: Counter[str] = Counter()
+        taken: collections.Counter[str] = collections.Counter()
         for batch in batches:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
@@ -174,10 +174,10 @@ class Ingester:
             taken=taken,
         )
 
-    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> Counter[str]:
+    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> collections.Counter[str]:
         """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
         if not entries:
-            return Counter()
+            return collections.Counter()
         intake = Intake(connection, now=now, hostname=self._hostname)
         try:
             with connection.begin_nested():
@@ -187,7 +187,7 @@ class Ingester:
                 raise
             if len(entries) == 1:
                 _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
-                return Counter()
+                return collections.Counter()
             middle = len(entries) // 2
             return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
         return intake.taken

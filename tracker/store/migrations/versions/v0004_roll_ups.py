@@ -17,8 +17,8 @@ _STATISTICS = (
 _LINK_STATISTICS = ("clicks", "human_clicks", "unique_clicks", "human_unique_clicks")
 
 
+_QUARTER = 900_000
 _DAY = 86_400_000
-_SPANS = (900_000, _DAY)
 _DELIVERED = "c.delivered_ms IS NOT NULL"
 _COUNT_COPIES = f"""
     count(c.suffix), count(c.delivered_ms), count(c.bounced_ms), coalesce(sum(c.opens), 0),
@@ -33,8 +33,9 @@ _ADD_COUNTS = ", ".join(f"sum(n.{name})" for name in _STATISTICS)
 _COUNT_CLICKS = "sum(clicks), sum(human_clicks), sum(clicks > 0), sum(human_clicks > 0)"
 _SET = "coalesce({}.configuration_set, '')"
 _FIRST = "(SELECT min(at_ms) FROM event WHERE message = copy.message AND suffix = copy.suffix AND {})"
-_EVENT_KEY = "coalesce(configuration_set, ''), coalesce(from_domain, ''), type, coalesce(agent_class, ''),"
-_TIMES = "coalesce(json_extract(CAST(hit AS TEXT), '$.count'), 1)"
+_EVENT_KEY = """coalesce(configuration_set, '') AS configuration_set, coalesce(from_domain, '') AS from_domain, type,
+    coalesce(agent_class, '') AS agent_class,"""
+_TIMES = "CASE WHEN hit IS NULL THEN 1 ELSE coalesce(json_extract(CAST(hit AS TEXT), '$.count'), 1) END"
 _COUNTRY = "coalesce(json_extract(CAST(hit AS TEXT), '$.country'), '')"
 
 _FILL = (
@@ -44,23 +45,24 @@ _FILL = (
     f"""INSERT INTO message_count SELECT m.message, {_COUNT_COPIES} FROM message m LEFT JOIN copy c USING (message)
     GROUP BY m.message""",
     f"INSERT INTO link_count SELECT message, link_index, {_COUNT_CLICKS} FROM copy_link GROUP BY message, link_index",
+    f"""INSERT INTO roll_up_mail SELECT {_QUARTER}, m.accepted_ms / {_QUARTER} * {_QUARTER}, {_SET.format("m")},
+    m.from_domain, {_ADD_COUNTS} FROM message m JOIN message_count n USING (message) GROUP BY 2, 3, 4""",
+    f"""INSERT INTO roll_up_mail SELECT {_DAY}, n.start_ms / {_DAY} * {_DAY}, n.configuration_set, n.from_domain,
+    {_ADD_COUNTS} FROM roll_up_mail n GROUP BY 2, 3, 4""",
+    # A hit that stands for several is the first of its kind once, and then is not.
+    f"""CREATE TEMP TABLE happened AS SELECT at_ms / {_QUARTER} * {_QUARTER} AS start_ms, {_EVENT_KEY}
+    sum(coalesce(first, 0)) AS firsts, sum({_TIMES} - coalesce(first, 0)) AS others FROM event GROUP BY 1, 2, 3, 4, 5""",
     *(
-        f"""INSERT INTO roll_up_mail SELECT {span}, m.accepted_ms / {span} * {span}, {_SET.format("m")}, m.from_domain,
-        {_ADD_COUNTS} FROM message m JOIN message_count n USING (message) GROUP BY 2, 3, 4"""
-        for span in _SPANS
+        f"""INSERT INTO roll_up_event SELECT {span}, start_ms / {span} * {span}, configuration_set, from_domain, type,
+        agent_class, {first}, sum({column}) FROM happened WHERE {column} > 0 GROUP BY 2, 3, 4, 5, 6"""
+        for span in (_QUARTER, _DAY)
+        for first, column in ((1, "firsts"), (0, "others"))
     ),
-    # A hit that stands for several is the first once; so is a row for those that are, and one for those that are not.
-    *(
-        f"""INSERT INTO roll_up_event SELECT {span}, at_ms / {span} * {span}, {_EVENT_KEY} f.is_first,
-        sum(CASE WHEN f.is_first THEN coalesce(first, 0) ELSE {_TIMES} - coalesce(first, 0) END) AS number
-        FROM event, (SELECT 1 AS is_first UNION ALL SELECT 0) f GROUP BY 2, 3, 4, 5, 6, 7 HAVING number > 0"""
-        for span in _SPANS
-    ),
-    *(
-        f"""INSERT INTO roll_up_hit SELECT at_ms / {_DAY} * {_DAY}, '{trait}', {value}, coalesce(configuration_set, ''),
-        type, coalesce(agent_class, ''), sum({_TIMES}) FROM event WHERE hit IS NOT NULL GROUP BY 1, 3, 4, 5, 6"""
-        for trait, value in (("device", "''"), ("country", _COUNTRY))
-    ),
+    "DROP TABLE happened",
+    f"""INSERT INTO roll_up_hit SELECT at_ms / {_DAY} * {_DAY}, 'country', {_COUNTRY}, coalesce(configuration_set, ''),
+    type, coalesce(agent_class, ''), sum({_TIMES}) FROM event WHERE hit IS NOT NULL GROUP BY 1, 3, 4, 5, 6""",
+    """INSERT INTO roll_up_hit SELECT day_ms, 'device', '', configuration_set, type, agent_class, sum(count)
+    FROM roll_up_hit GROUP BY 1, 4, 5, 6""",
     f"""CREATE TEMP TABLE tagged AS SELECT DISTINCT m.message, m.accepted_ms / {_DAY} * {_DAY} AS day_ms, m.accepted_ms,
     json_extract(t.value, '$[0]') AS tag, json_extract(t.value, '$[1]') AS value
     FROM message m, json_each(CAST(m.facts AS TEXT), '$.facts.tags') t""",
