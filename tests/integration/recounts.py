@@ -1,4 +1,4 @@
-"""The plain recount that every roll-up is compared with: the log and the rows of copies, counted by the plainest code."""
+"""The plain recount that every roll-up is compared with: the log and the rows of copies, counted plainly."""
 
 import json
 from collections import Counter, defaultdict
@@ -61,7 +61,7 @@ def mail(node: Node, *columns: str, span_ms: int = 0) -> Mapping[tuple[Any, ...]
     heaps: dict[tuple[Any, ...], list[CopyCounts]] = defaultdict(list)
     names = "".join(f"coalesce({column}, ''), " for column in columns)
     query = (
-        f"SELECT accepted_ms, {names} delivered_ms IS NOT NULL,"  # noqa: S608
+        f"SELECT accepted_ms, {names} delivered_ms IS NOT NULL,"
         " bounced_ms IS NOT NULL, tracks_opens, tracks_clicks, opens, human_opens, clicks, human_clicks"
         " FROM copy JOIN message USING (message)"
     )
@@ -74,7 +74,7 @@ def mail(node: Node, *columns: str, span_ms: int = 0) -> Mapping[tuple[Any, ...]
 
 def counted_mail(node: Node, table: str, keys: int, where: str = "true") -> Mapping[tuple[Any, ...], Statistics]:
     """Read a roll-up of mail whose rows are keys, then counts."""
-    rows = node.rows(f"SELECT * FROM {table} WHERE {where}")  # noqa: S608
+    rows = node.rows(f"SELECT * FROM {table} WHERE {where}")
     return {
         row[len(row) - len(NAMES) - keys : -len(NAMES)]: Statistics(**dict(zip(NAMES, row[-len(NAMES) :], strict=True)))
         for row in rows
@@ -125,7 +125,7 @@ def counted_first_times(node: Node) -> Mapping[tuple[str, str], tuple[int | None
 
 
 def destinations(node: Node) -> Mapping[tuple[Any, ...], tuple[int, ...]]:
-    """Count the clicks by day of acceptance, set and destination; a copy counts once, whichever of the links it took."""
+    """Count the clicks by day of acceptance, set and destination; a copy counts once, whichever links it took."""
     heaps: dict[tuple[Any, ...], Counter[tuple[Any, ...]]] = defaultdict(Counter)
     for message, accepted_ms, name, facts in node.rows(
         "SELECT message, accepted_ms, configuration_set, facts FROM message"

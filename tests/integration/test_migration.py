@@ -49,7 +49,7 @@ async def test_values_beyond_the_limits_are_other_in_an_old_storage_too(tmp_path
 
 
 def _rows(here: Node, table: str) -> set[tuple[object, ...]]:
-    return set(here.rows(f"SELECT * FROM {table}"))  # noqa: S608
+    return set(here.rows(f"SELECT * FROM {table}"))
 
 
 def _write_version_3(new: Node, path: Path) -> None:
@@ -65,7 +65,7 @@ def _write_version_3(new: Node, path: Path) -> None:
         connection.execute("ATTACH ? AS new", (str(new.database),))
         for table in BEFORE:
             names = ", ".join(row[1] for row in connection.execute(f"PRAGMA main.table_info({table})"))
-            connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")  # noqa: S608
+            connection.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM new.{table}")
         for message, facts in connection.execute("SELECT message, facts FROM main.message").fetchall():
             links = [(message, link["index"], link["url"]) for link in json.loads(facts)["facts"]["links"]]
             connection.executemany("INSERT INTO main.link VALUES (?, ?, ?)", links)

@@ -16,6 +16,7 @@ from tests.integration.storage import Node, node
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, bounce, clicked, delivery, message_id, opened
 from tracker.core.statistics import CopyCounts, LinkStatistics, count
 from tracker.store import reports, schema
+from tracker.store.dashboard import Grouping
 from tracker.store.database import StorageUnavailableError
 from tracker.store.reports import EventFilter
 from tracker.store.times import from_ms, to_ms
@@ -130,7 +131,7 @@ async def test_statistics_by_day(tmp_path: Path) -> None:
         ("domain", ["other.example", "shop.example"]),
     ],
 )
-async def test_statistics_by_other_things(tmp_path: Path, by: reports.Grouping, names: list[str]) -> None:
+async def test_statistics_by_other_things(tmp_path: Path, by: Grouping, names: list[str]) -> None:
     """The same copies, in other heaps."""
     async with node(tmp_path) as here:
         await _filled(here)

@@ -14,7 +14,7 @@ from tests.integration.storage import Node, counted, counted_links, drain, node,
 from tests.unit.happenings import accepted, after, bounce, clicked, delivery, message_id, opened, probed
 from tracker.contract import records
 from tracker.contract.events import Accepted, JournalRecord
-from tracker.store import dashboard, values
+from tracker.store import dashboard, schema, values
 from tracker.store.intake import Intake
 
 TWO = ("ana@client.example", "ben@client.example")
@@ -24,7 +24,7 @@ def _classes(here: Node) -> dict[str, str]:
     return dict(here.rows("SELECT event_id, agent_class FROM event WHERE hit IS NOT NULL"))
 
 
-async def _mail(here: Node) -> None:
+def _agrees(here: Node) -> None:
     recounts.agrees(here)
     assert counted(here) == recount(here)
     assert counted_links(here) == recount_links(here)
@@ -43,7 +43,7 @@ async def test_a_sweep_corrects_the_clicks_that_came_before_it(tmp_path: Path) -
         assert here.bodies()[: len(before)] == before
         assert here.bodies()[-1]["mailwake"]["agent"]["reasons"] == ["sweep"]
         assert counted(here)[str(message_id()), "000000000001"][5:] == (3, 0)
-        await _mail(here)
+        _agrees(here)
 
 
 async def test_a_head_corrects_the_hit_that_came_before_it(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ async def test_a_head_corrects_the_hit_that_came_before_it(tmp_path: Path) -> No
         await here.take_in(probed(3, at=after(1008)))
 
         assert list(_classes(here).values()) == ["machine", "human"]
-        await _mail(here)
+        _agrees(here)
 
 
 async def test_a_delivery_that_is_learnt_late_corrects_the_hits_at_once_behind_it(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_a_delivery_that_is_learnt_late_corrects_the_hits_at_once_behind_i
 
         await here.take_in(delivery(at=after(100)))
         assert list(_classes(here).values()) == ["probable", "probable", "human"]
-        await _mail(here)
+        _agrees(here)
 
 
 async def test_the_first_human_hit_moves_when_it_was_none(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ async def test_the_first_human_hit_moves_when_it_was_none(tmp_path: Path) -> Non
 
         times = here.rows("SELECT human_opened_ms - opened_ms FROM copy")
         assert times == [(1_000_000,)]
-        await _mail(here)
+        _agrees(here)
 
 
 async def test_a_hit_that_stands_for_several_counts_as_so_many(tmp_path: Path) -> None:
@@ -87,15 +87,11 @@ async def test_a_hit_that_stands_for_several_counts_as_so_many(tmp_path: Path) -
         )
         assert statistics is not None
         assert (statistics.opens, statistics.human_opens, statistics.unique_opens) == (40, 40, 1)
-        await _mail_with_counts(here)
+        recounts.agrees(here)
 
         await here.take_in(probed(2, at=after(1001)))
         assert here.rows("SELECT opens, human_opens FROM copy") == [(40, 0)]
-        await _mail_with_counts(here)
-
-
-async def _mail_with_counts(here: Node) -> None:
-    recounts.agrees(here)
+        recounts.agrees(here)
 
 
 @pytest.mark.parametrize("times", [0, -3])
@@ -106,7 +102,7 @@ async def test_a_hit_that_stands_for_none_is_put_aside(tmp_path: Path, times: in
 
         assert here.rows("SELECT count(*) FROM aside") == [(1,)]
         assert here.rows("SELECT opens FROM copy") == [(1,)]
-        await _mail(here)
+        _agrees(here)
 
 
 async def test_halves_of_a_batch_with_poison_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +111,7 @@ async def test_halves_of_a_batch_with_poison_count_once(tmp_path: Path, monkeypa
 
     def fail_late(self: Intake) -> None:
         write(self)
-        if any(str(row[0]).endswith("2") for row in self._rows[_event_table()]):
+        if any(str(row[0]).endswith("2") for row in self._rows[schema.event]):
             raise RuntimeError("poison")
 
     monkeypatch.setattr(Intake, "_write", fail_late)
@@ -127,12 +123,6 @@ async def test_halves_of_a_batch_with_poison_count_once(tmp_path: Path, monkeypa
         assert here.rows("SELECT count(*) FROM aside") == [(1,)]
         assert here.rows("SELECT sum(clicks) FROM copy") == [(1 + 3 + 4 + 5,)]
         recounts.agrees(here)
-
-
-def _event_table() -> object:
-    from tracker.store import schema
-
-    return schema.event
 
 
 async def test_a_tag_has_so_many_values_a_day_and_the_rest_is_other(

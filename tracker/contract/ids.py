@@ -29,8 +29,10 @@ _TEXT_CHARACTERS = 26
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"  # of Python's `int(…, 32)`, which is the fastest way
-_TO_BASE_32: Final = bytes(  # every other byte becomes one that `int` refuses: no sign, space or underscore gets through
-    ord(_DIGITS[_ALPHABET.index(chr(byte))]) if chr(byte) in _ALPHABET else ord("!") for byte in range(256)
+_TO_BASE_32: Final = (
+    bytes(  # every other byte becomes one that `int` refuses: no sign, space or underscore gets through
+        ord(_DIGITS[_ALPHABET.index(chr(byte))]) if chr(byte) in _ALPHABET else ord("!") for byte in range(256)
+    )
 )
 _OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
 

@@ -17,7 +17,8 @@ Definitions:
     open rate    human unique opens of delivered copies that bear a pixel, over all delivered copies that bear a pixel
     click rate   the same of wrapped links
 
-    A hit is human when its class is `human`, as it is known now: a verdict that later hits change is changed here, too. `probable` and `privacy_proxy` do not count as human: a proxy that loads
+    A hit is human when its class is `human`, as it is known now: a verdict that later hits change is changed here, too.
+    `probable` and `privacy_proxy` do not count as human: a proxy that loads
     every image says nothing of a reader. Rates are lower bounds: whoever does not load images is not seen to open.
 
 Limits: a hit that is never joined with a message (its record was lost) is in the log of events and in no statistics.
@@ -97,29 +98,38 @@ Counts = tuple[int, ...]
 """What one copy adds to Statistics, in the order of NAMES; or to LinkStatistics, in that of LINK_NAMES."""
 
 
-def contribution(row: CopyCounts) -> Counts:
+def contribution(
+    *,
+    delivered: bool,
+    bounced: bool,
+    tracks_opens: bool,
+    tracks_clicks: bool,
+    opens: int,
+    human_opens: int,
+    clicks: int,
+    human_clicks: int,
+) -> Counts:
     """Return what a copy adds to the counts: `count`, for one, and fast.
 
     Roll-ups are kept by it: what a copy adds after a batch, less what it added before.
     """
-    pixel, links = row.delivered and row.tracks_opens, row.delivered and row.tracks_clicks
-    read, followed = row.human_opens > 0, row.human_clicks > 0
+    bears_pixel, bears_links = delivered and tracks_opens, delivered and tracks_clicks
     return (
         1,
-        int(row.delivered),
-        int(row.bounced),
-        row.opens,
-        row.human_opens,
-        int(row.opens > 0),
-        int(read),
-        row.clicks,
-        row.human_clicks,
-        int(row.clicks > 0),
-        int(followed),
-        int(pixel),
-        int(pixel and read),
-        int(links),
-        int(links and followed),
+        int(delivered),
+        int(bounced),
+        opens,
+        human_opens,
+        int(opens > 0),
+        int(human_opens > 0),
+        clicks,
+        human_clicks,
+        int(clicks > 0),
+        int(human_clicks > 0),
+        int(bears_pixel),
+        int(bears_pixel and human_opens > 0),
+        int(bears_links),
+        int(bears_links and human_clicks > 0),
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 Row = tuple[Any, ...]
 
-_DIALECT: Final = sqlite.dialect()  # type: ignore[no-untyped-call]
+_DIALECT: Final = sqlite.dialect()
 
 
 class Bulk:

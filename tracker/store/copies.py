@@ -7,15 +7,20 @@ The counters are the roll-up of the log's events of that copy; `count` is the on
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import sub
-from typing import Final, Self, assert_never
+from typing import Final, Self, TypeVar, assert_never
 
 import sqlalchemy as sa
 
-from tracker.contract.events import CopyFacts, EventType
+from tracker.contract.events import CopyFacts, EventType, TrackedLink
 from tracker.contract.ids import CopyId, MessageId
 from tracker.core.statistics import HUMAN, NAMES, Counts, contribution, is_human, link_contribution
 from tracker.store import bulk
 from tracker.store.schema import copy, copy_link, event
+
+Clicks = tuple[int, int]
+"""How often, and how often by humans."""
+
+_Name = TypeVar("_Name", int, str)
 
 _FACTS: Final = ("message", "suffix", "recipient", "tracks_opens", "tracks_clicks")
 _COUNTERS: Final = tuple(column.name for column in copy.columns if column.name not in _FACTS)
@@ -40,7 +45,9 @@ _WRITE_LINKS: Final = bulk.replacing(copy_link)
 
 def _first_human(kind: EventType) -> sa.ScalarSelect[int]:
     is_same = (event.c.message == copy.c.message) & (event.c.suffix == copy.c.suffix)
-    is_meant = (event.c.type == sa.literal_column(f"'{kind.value}'")) & (event.c.agent_class == sa.literal_column(f"'{HUMAN}'"))
+    is_meant = (event.c.type == sa.literal_column(f"'{kind.value}'")) & (
+        event.c.agent_class == sa.literal_column(f"'{HUMAN}'")
+    )
     return sa.select(sa.func.min(event.c.at_ms)).where(is_same, is_meant).scalar_subquery()
 
 
@@ -75,36 +82,16 @@ class CopyRow:
     is_new: bool = False
     is_changed: bool = False
     is_corrected: bool = False
-    links: dict[int, tuple[int, int]] = field(default_factory=dict)
-    links_before: dict[int, tuple[int, int]] | None = None
+    links: dict[int, Clicks] = field(default_factory=dict)
+    links_before: dict[int, Clicks] | None = None
     loaded: Counts = _NOTHING
 
     @classmethod
     def of(cls, facts: CopyFacts, counters: bulk.Row) -> Self:
         """Make it of a row of the table."""
         row = cls(facts=facts, **dict(zip(_COUNTERS, counters, strict=True)))
-        row.loaded = contribution(row)
+        row.loaded = row.counts()
         return row
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the upstream took it."""
-        return self.delivered_ms is not None
-
-    @property
-    def bounced(self) -> bool:
-        """Whether it was refused for good or given up."""
-        return self.bounced_ms is not None
-
-    @property
-    def tracks_opens(self) -> bool:
-        """Whether it bears a pixel."""
-        return self.facts.opens
-
-    @property
-    def tracks_clicks(self) -> bool:
-        """Whether it bears wrapped links."""
-        return self.facts.clicks
 
     def has_had(self, kind: EventType) -> bool:
         """Say whether an event of that type has been counted."""
@@ -165,22 +152,31 @@ class CopyRow:
             self._follow(link_index, 0, human_times)
         self.is_changed = self.is_corrected = True
 
+    def counts(self) -> Counts:
+        """Return what it adds to the statistics."""
+        return contribution(
+            delivered=self.delivered_ms is not None,
+            bounced=self.bounced_ms is not None,
+            tracks_opens=self.facts.opens,
+            tracks_clicks=self.facts.clicks,
+            opens=self.opens,
+            human_opens=self.human_opens,
+            clicks=self.clicks,
+            human_clicks=self.human_clicks,
+        )
+
     def difference(self) -> Counts:
         """Return what it adds to the statistics now, less what it added when it was read."""
-        now = contribution(self)
+        now = self.counts()
         return now if self.is_new else tuple(map(sub, now, self.loaded))
 
-    def link_differences(self, names: Mapping[int, str] | None = None) -> Iterator[tuple[int | str, Counts]]:
-        """Give what it adds to the counts of links now, less what it did when it was read.
+    def link_differences(self) -> Iterator[tuple[int, Counts]]:
+        """Give what it adds to the counts of links now, less what it did when it was read."""
+        return _differences(self.links_before or {}, self.links)
 
-        With `names` of links, destinations for example, it is by name: two links of one name count as one, and those
-        without one do not count.
-        """
-        before = _by_name(self.links_before or {}, names)
-        for name, clicks in _by_name(self.links, names).items():
-            was = before.get(name, (0, 0))
-            if was != clicks:
-                yield name, tuple(map(sub, link_contribution(*clicks), link_contribution(*was)))
+    def destination_differences(self, links: Mapping[int, TrackedLink]) -> Iterator[tuple[str, Counts]]:
+        """Give the same by where the links lead to: two links to one place count as one."""
+        return _differences(_by_url(self.links_before or {}, links), _by_url(self.links, links))
 
     def _follow(self, link_index: int | None, clicks: int, human_clicks: int) -> None:
         if link_index is None:
@@ -236,17 +232,20 @@ def copy_id(message: str, suffix: str) -> CopyId:
     return CopyId(MessageId.parse(message), bytes.fromhex(suffix))
 
 
-def _by_name(
-    links: Mapping[int, tuple[int, int]], names: Mapping[int, str] | None
-) -> dict[int | str, tuple[int, int]]:
-    if names is None:
-        return dict(links)
-    sums: dict[int | str, tuple[int, int]] = {}
-    for index, (clicks, human_clicks) in links.items():
-        if index in names:
-            before, human_before = sums.get(names[index], (0, 0))
-            sums[names[index]] = (before + clicks, human_before + human_clicks)
+def _by_url(clicks: Mapping[int, Clicks], links: Mapping[int, TrackedLink]) -> dict[str, Clicks]:
+    sums: dict[str, Clicks] = {}
+    for index, (every, human) in clicks.items():
+        if index in links:
+            before, human_before = sums.get(links[index].url, (0, 0))
+            sums[links[index].url] = (before + every, human_before + human)
     return sums
+
+
+def _differences(before: Mapping[_Name, Clicks], now: Mapping[_Name, Clicks]) -> Iterator[tuple[_Name, Counts]]:
+    for name, clicks in now.items():
+        was = before.get(name, (0, 0))
+        if was != clicks:
+            yield name, tuple(map(sub, link_contribution(*clicks), link_contribution(*was)))
 
 
 def _earlier(known_ms: int | None, at_ms: int) -> int:

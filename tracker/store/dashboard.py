@@ -151,13 +151,11 @@ def traits(
     return [TraitCount(value=value, count=hits, human=humans) for value, hits, humans in connection.execute(query)]
 
 
-def latest_messages(
-    connection: sa.Connection, *, before: datetime | None = None, limit: int = 50
-) -> list[MessageLine]:
+def latest_messages(connection: sa.Connection, *, before: datetime | None = None, limit: int = 50) -> list[MessageLine]:
     """Return the messages that were accepted last, with what became of their copies, newest first."""
     query = (
         sa.select(
-            message.c["message", "accepted_ms", "configuration_set", "from_domain", "recipients"],
+            *message.c["message", "accepted_ms", "configuration_set", "from_domain", "recipients"],
             *message_count.c[NAMES],
         )
         .join_from(message, message_count, message.c.message == message_count.c.message)

@@ -18,10 +18,11 @@ import asyncio
 import collections
 import gc
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 import structlog
@@ -139,7 +140,7 @@ class Ingester:
         if not batches and not _is_over(self._clock(), state.waiting_since_ms):
             self._state = state
             return False
-        self._state = await self._store.write(lambda connection: _uncollected(self._commit, connection, state, batches))
+        self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
         taken = self._state.taken if self._state is not None else {}
         for kind, count in taken.items():
             TAKEN.labels(kind).inc(count)
@@ -180,7 +181,7 @@ class Ingester:
             return collections.Counter()
         intake = Intake(connection, now=now, hostname=self._hostname)
         try:
-            with connection.begin_nested():
+            with connection.begin_nested(), _without_collector():
                 intake.take(entries)
         except Exception as error:
             if is_unavailable(error):
@@ -219,16 +220,15 @@ class Ingester:
         await asyncio.sleep(self._gather_s)
 
 
-def _uncollected(
-    work: Callable[[sa.Connection, _State, Sequence[Batch]], _State | None], *arguments: Any
-) -> _State | None:
+@contextmanager
+def _without_collector() -> Iterator[None]:
     """Work without the collector of cycles: a batch makes a hundred thousand objects, none of them in a cycle, that
     live until its end; looking through them again and again takes as long as the work itself.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return work(*arguments)
+        yield
     finally:
         if was_enabled:
             gc.enable()

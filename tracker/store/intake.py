@@ -109,9 +109,7 @@ class Intake:
     def _load(self, batch: Sequence[ArrivedRecord]) -> None:
         of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
         accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
-        self._messages = known.messages(
-            self._connection, accepted | {str(record.copy.message) for record in of_copies}
-        )
+        self._messages = known.messages(self._connection, accepted | {str(record.copy.message) for record in of_copies})
         new = accepted - self._messages.keys()
         waiting = known.waiting_for(self._connection, new)
         self._waiting = {str(record.event): record for record in waiting}
@@ -124,7 +122,9 @@ class Intake:
         self._copies = copies.load(self._connection, {str(record.copy): record.copy for record in of_copies}.values())
         self._early = known.early_events(self._connection, new)
         for record in events:
-            if isinstance(record, Delivery) and (str(record.event) not in self._seen or str(record.event) in self._waiting):
+            if isinstance(record, Delivery) and (
+                str(record.event) not in self._seen or str(record.event) in self._waiting
+            ):
                 copy, at_ms = str(record.copy), to_ms(record.at)
                 self._delivered[copy] = min(at_ms, self._delivered.get(copy, at_ms))
         self._load_signs([record for record in of_copies if isinstance(record, Open | Click | Probe)])
@@ -223,7 +223,7 @@ class Intake:
             self._add_hit(record, message, row)
             return
         kind, at_ms = ses.type_of(record), to_ms(record.at)
-        about = _about(message, row, None if row is None else not row.has_had(kind))
+        about = _about(message, row, kind)
         body = ses.encode(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, first=about.first)
         self._log(str(record.event), record.copy, key, about.message, body, first=about.first)
@@ -239,7 +239,7 @@ class Intake:
             raise RecordError(f"a hit cannot stand for {hit.count}")
         kind = EventType.OPEN if link_index is None else EventType.CLICK
         agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
-        about = _about(message, row, None if row is None else not row.has_had(kind), agent)
+        about = _about(message, row, kind, agent)
         body = ses.encode(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, agent.kind, first=about.first)
         self._log(str(record.event), record.copy, key, about.message, body, first=about.first, hit=record)
@@ -247,7 +247,7 @@ class Intake:
         if row is not None:
             row.count(kind, at_ms, agent.kind, link_index, hit.count)
 
-    def _log(  # noqa: PLR0917
+    def _log(
         self,
         event: str,
         copy: CopyId,
@@ -333,17 +333,15 @@ class Intake:
             return
         for link_index, counts in row.link_differences():
             self._roll_ups.add_clicks(message, link_index, counts)
-        for url, counts in row.link_differences({index: link.url for index, link in message.mail.links.items()}):
+        for url, counts in row.destination_differences(message.mail.links):
             self._roll_ups.add_destination(message, url, counts)
 
 
-def _about(
-    message: Message | None, row: CopyRow | None, first: bool | None, agent: ses.Agent | None = None
-) -> ses.About:
+def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
     return ses.About(
         message=message.mail if message is not None else None,
         copy=row.facts if row is not None else None,
-        first=first,
+        first=None if row is None else not row.has_had(kind),
         agent=agent,
     )
 

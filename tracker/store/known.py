@@ -148,9 +148,7 @@ def waiting_for(connection: sa.Connection, ids: Iterable[str]) -> list[ses.CopyE
 def early_events(connection: sa.Connection, ids: Iterable[str]) -> dict[str, list[EarlyEvent]]:
     """Return what was logged of these messages before they came."""
     found: dict[str, list[EarlyEvent]] = defaultdict(list)
-    for text, suffix, kind, at_ms, agent_class, link_index, times in _EARLY.of(
-        connection, [(one,) for one in ids]
-    ):
+    for text, suffix, kind, at_ms, agent_class, link_index, times in _EARLY.of(connection, [(one,) for one in ids]):
         found[text].append(
             EarlyEvent(
                 copy=f"{text}-{suffix}",

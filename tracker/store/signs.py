@@ -52,7 +52,9 @@ class Signs:
         for message, suffix, at_ms in _PROBES.of(connection, windows):
             self.add_probe(f"{message}-{suffix}", at_ms)
 
-    def judge(self, copy: str, kind: EventType, hit: Hit, link_index: int | None, delivered_ms: int | None) -> ses.Agent:
+    def judge(
+        self, copy: str, kind: EventType, hit: Hit, link_index: int | None, delivered_ms: int | None
+    ) -> ses.Agent:
         """Draw the verdict on a hit of the copy, which was delivered then, or not as far as is known."""
         at_ms = to_ms(hit.at)
         verdict = judge(

@@ -4,8 +4,12 @@ Filled by the database itself, table by table, so a large storage takes time and
 known; which tags, values and destinations have names of their own goes by when their mail was accepted.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
+
+# ruff: noqa: S608 - all that is put into the statements stands here
 
 revision = "0004"
 down_revision = "0003"
@@ -51,7 +55,8 @@ _FILL = (
     {_ADD_COUNTS} FROM roll_up_mail n GROUP BY 2, 3, 4""",
     # A hit that stands for several is the first of its kind once, and then is not.
     f"""CREATE TEMP TABLE happened AS SELECT at_ms / {_QUARTER} * {_QUARTER} AS start_ms, {_EVENT_KEY}
-    sum(coalesce(first, 0)) AS firsts, sum({_TIMES} - coalesce(first, 0)) AS others FROM event GROUP BY 1, 2, 3, 4, 5""",
+    sum(coalesce(first, 0)) AS firsts, sum({_TIMES} - coalesce(first, 0)) AS others
+    FROM event GROUP BY 1, 2, 3, 4, 5""",
     *(
         f"""INSERT INTO roll_up_event SELECT {span}, start_ms / {span} * {span}, configuration_set, from_domain, type,
         agent_class, {first}, sum({column}) FROM happened WHERE {column} > 0 GROUP BY 2, 3, 4, 5, 6"""
@@ -66,10 +71,11 @@ _FILL = (
     f"""CREATE TEMP TABLE tagged AS SELECT DISTINCT m.message, m.accepted_ms / {_DAY} * {_DAY} AS day_ms, m.accepted_ms,
     json_extract(t.value, '$[0]') AS tag, json_extract(t.value, '$[1]') AS value
     FROM message m, json_each(CAST(m.facts AS TEXT), '$.facts.tags') t""",
-    """INSERT INTO roll_up_value SELECT day_ms, 'tag', tag FROM (SELECT day_ms, tag, row_number() OVER (
-    PARTITION BY day_ms ORDER BY min(accepted_ms), tag) AS place FROM tagged GROUP BY day_ms, tag) WHERE place <= 200""",
-    """INSERT INTO roll_up_value SELECT day_ms, 'tag:' || tag, value FROM (SELECT day_ms, tag, value, row_number() OVER (
-    PARTITION BY day_ms, tag ORDER BY min(accepted_ms), value) AS place FROM tagged GROUP BY day_ms, tag, value)
+    """INSERT INTO roll_up_value SELECT day_ms, 'tag', tag FROM (SELECT day_ms, tag, row_number()
+    OVER (PARTITION BY day_ms ORDER BY min(accepted_ms), tag) AS place FROM tagged GROUP BY day_ms, tag)
+    WHERE place <= 200""",
+    """INSERT INTO roll_up_value SELECT day_ms, 'tag:' || tag, value FROM (SELECT day_ms, tag, value, row_number()
+    OVER (PARTITION BY day_ms, tag ORDER BY min(accepted_ms), value) AS place FROM tagged GROUP BY day_ms, tag, value)
     WHERE place <= 200 AND (day_ms, tag) IN (SELECT day_ms, value FROM roll_up_value WHERE kind = 'tag')""",
     f"""INSERT INTO roll_up_tag SELECT t.day_ms, coalesce(named.value, 'other'), coalesce(own.value, 'other'),
     {_ADD_COUNTS} FROM tagged t JOIN message_count n USING (message)
@@ -81,8 +87,8 @@ _FILL = (
     {_SET.format("m")} AS name, l.url, coalesce(sum(k.clicks), 0) AS clicks, coalesce(sum(k.human_clicks), 0)
     AS human_clicks FROM link l JOIN message m USING (message) LEFT JOIN copy_link k
     ON (k.message, k.link_index) = (l.message, l.link_index) GROUP BY l.message, l.url, k.suffix""",
-    """INSERT INTO roll_up_value SELECT day_ms, 'link:' || name, url FROM (SELECT day_ms, name, url, sum(clicks) AS clicks,
-    row_number() OVER (PARTITION BY day_ms, name ORDER BY sum(clicks) = 0, min(accepted_ms), url) AS place
+    """INSERT INTO roll_up_value SELECT day_ms, 'link:' || name, url FROM (SELECT day_ms, name, url, sum(clicks)
+    AS clicks, row_number() OVER (PARTITION BY day_ms, name ORDER BY sum(clicks) = 0, min(accepted_ms), url) AS place
     FROM followed GROUP BY day_ms, name, url) WHERE place <= CASE WHEN clicks > 0 THEN 1000 ELSE 200 END""",
     f"""INSERT INTO roll_up_link SELECT f.day_ms, f.name, coalesce(own.value, 'other'), {_COUNT_CLICKS} FROM followed f
     LEFT JOIN roll_up_value own ON (own.day_ms, own.kind, own.value) = (f.day_ms, 'link:' || f.name, f.url)
@@ -113,14 +119,14 @@ def upgrade() -> None:
     op.drop_table("link")
 
 
-def _table(name: str, key: list[sa.Column], counts: tuple[str, ...]) -> None:
+def _table(name: str, key: list[sa.Column[Any]], counts: tuple[str, ...]) -> None:
     columns = [sa.Column(count, sa.BigInteger(), nullable=False) for count in counts]
     op.create_table(name, *key, *columns, sqlite_with_rowid=False)
 
 
-def _text(name: str) -> sa.Column:
+def _text(name: str) -> sa.Column[Any]:
     return sa.Column(name, sa.Text(), primary_key=True)
 
 
-def _number(name: str, kind: sa.types.TypeEngine | None = None) -> sa.Column:
+def _number(name: str, kind: sa.types.TypeEngine[int] | None = None) -> sa.Column[Any]:
     return sa.Column(name, kind or sa.BigInteger(), primary_key=True)
