@@ -14,6 +14,7 @@ None of these is the header `Message-ID`, which belongs to the author of the mai
 """
 
 import hashlib
+import re
 from functools import total_ordering
 from typing import Final, Never, Self
 
@@ -25,15 +26,11 @@ COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
 EVENT_ID_BYTES: Final = 16
 RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
 
-_TEXT_CHARACTERS = 26
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
-_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"  # of Python's `int(…, 32)`, which is the fastest way
-_TO_BASE_32: Final = (
-    bytes(  # every other byte becomes one that `int` refuses: no sign, space or underscore gets through
-        ord(_DIGITS[_ALPHABET.index(chr(byte))]) if chr(byte) in _ALPHABET else ord("!") for byte in range(256)
-    )
-)
+_TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits of Python's `int(…, 32)`
+_SPELLING: Final = re.compile(f"[0-7][{_ALPHABET}]{{25}}")  # 26 characters of 5 bits: the first two bits are none
+_COPY_SPELLING: Final = re.compile(_SPELLING.pattern + "-[0-9a-f]{12}")
 _OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
 
 
@@ -44,12 +41,25 @@ _set: Final = object.__setattr__
 class _Id:
     """Bytes with a spelling; equal, ordered and hashed by kind and bytes.
 
-    Not a dataclass, because the journal's encoder would write its fields instead of its text.
+    Not a dataclass, because the journal's encoder would write its fields instead of its text. Bytes and spelling are
+    made of each other when they are first asked for: ingest reads two ids an event, and looks at the text alone.
     """
 
-    __slots__ = ("_text", "raw")
+    __slots__ = ("raw", "text")
     raw: bytes
-    _text: str  # once it was read or asked for: ingest asks for each some times
+    text: str
+
+    def __getattr__(self, name: str) -> object:
+        """Make what is not there yet."""
+        value: object
+        if name == "raw":
+            value = _decode(self.text)
+        elif name == "text":
+            value = _encode(self.raw)
+        else:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        _set(self, name, value)
+        return value
 
     def __setattr__(self, name: str, value: object) -> Never:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -67,21 +77,14 @@ class _Id:
         return f"{type(self).__name__}({self})"
 
     def __str__(self) -> str:
-        try:
-            return self._text
-        except AttributeError:
-            text = self._spell()
-            _set(self, "_text", text)
-            return text
-
-    def _spell(self) -> str:
-        return _encode(self.raw)
+        return self.text
 
     @classmethod
     def _read(cls, text: str, what: str) -> Self:
-        one = cls.__new__(cls)  # past `__init__`: journals hold three ids a record, and the length is right
-        _set(one, "raw", _decode(text, what))
-        _set(one, "_text", text)
+        if _SPELLING.fullmatch(text) is None:
+            raise IdError(f"the {what} is not 26 characters of {_ALPHABET}, the first of them 0 to 7")
+        one = cls.__new__(cls)
+        _set(one, "text", text)
         return one
 
     def _keep(self, raw: bytes, length: int, what: str) -> None:
@@ -126,25 +129,29 @@ class CopyId(_Id):
         _set(self, "message", message)
         _set(self, "suffix", bytes(suffix))
 
-    def _spell(self) -> str:
-        return f"{self.message}-{self.suffix.hex()}"
+    def __getattr__(self, name: str) -> object:
+        """Make what is not there yet."""
+        value: object
+        if name == "text":
+            value = f"{self.message}-{self.suffix.hex()}"
+        elif name == "message":
+            value = MessageId.parse(self.text.partition("-")[0])
+        elif name == "suffix":
+            value = bytes.fromhex(self.text.partition("-")[2])
+        elif name == "raw":
+            value = self.message.raw + self.suffix
+        else:
+            raise AttributeError(f"CopyId has no {name}")
+        _set(self, name, value)
+        return value
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as `str` writes it; IdError for every other spelling."""
-        head, dash, tail = text.partition("-")
-        message = MessageId.parse(head)
-        try:
-            suffix = bytes.fromhex(tail)
-        except ValueError as error:
-            raise IdError("the suffix of a copy id is 12 hexadecimal digits") from error
-        if not dash or suffix.hex() != tail or len(suffix) != COPY_SUFFIX_BYTES:
+        if _COPY_SPELLING.fullmatch(text) is None:
             raise IdError("a copy id is a message id, a hyphen and 12 lower-case hexadecimal digits")
         one = cls.__new__(cls)
-        _set(one, "raw", message.raw + suffix)
-        _set(one, "message", message)
-        _set(one, "suffix", suffix)
-        _set(one, "_text", text)
+        _set(one, "text", text)
         return one
 
 
@@ -177,13 +184,5 @@ def _encode(raw: bytes) -> str:
     return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
-def _decode(text: str, what: str) -> bytes:
-    if len(text) != _TEXT_CHARACTERS:
-        raise IdError(f"the {what} has {len(text)} characters, not {_TEXT_CHARACTERS}")
-    try:
-        number = int(text.encode().translate(_TO_BASE_32), 32)
-    except ValueError as error:
-        raise IdError(f"the {what} holds a character outside {_ALPHABET}") from error
-    if number >> 128:
-        raise IdError(f"the {what} is larger than 128 bits")
-    return number.to_bytes(16, "big")
+def _decode(text: str) -> bytes:
+    return int(text.translate(_TO_BASE_32), 32).to_bytes(16, "big")

@@ -194,7 +194,7 @@ def load(connection: sa.Connection, ids: Iterable[CopyId]) -> dict[str, CopyRow]
     for message, suffix, recipient, opens, clicks, *counters in _LOAD.of(connection, by_key):
         one = by_key[message, suffix]
         facts = CopyFacts(copy=one, recipient=recipient, opens=bool(opens), clicks=bool(clicks))
-        found[str(one)] = CopyRow.of(facts, tuple(counters))
+        found[one.text] = CopyRow.of(facts, tuple(counters))
     followed = [key(row.facts.copy) for row in found.values() if row.clicks]
     for message, suffix, link_index, clicks, human_clicks in _LOAD_LINKS.of(connection, followed):
         found[f"{message}-{suffix}"].links[link_index] = (clicks, human_clicks)
@@ -223,7 +223,7 @@ def find_first_human(connection: sa.Connection, rows: Iterable[CopyRow]) -> None
 
 def key(one: CopyId) -> tuple[str, str]:
     """Return how the tables name a copy: its message's id and its own suffix in hexadecimal."""
-    message, _, suffix = str(one).partition("-")
+    message, _, suffix = one.text.partition("-")
     return message, suffix
 
 

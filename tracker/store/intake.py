@@ -109,23 +109,23 @@ class Intake:
     def _load(self, batch: Sequence[ArrivedRecord]) -> None:
         of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
         accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
-        self._messages = known.messages(self._connection, accepted | {str(record.copy.message) for record in of_copies})
+        self._messages = known.messages(self._connection, accepted | {copies.key(record.copy)[0] for record in of_copies})
         new = accepted - self._messages.keys()
         waiting = known.waiting_for(self._connection, new)
-        self._waiting = {str(record.event): record for record in waiting}
+        self._waiting = {record.event.text: record for record in waiting}
         of_copies += waiting
         events = [record for record in of_copies if not isinstance(record, Probe)]
         rejects = {
-            str(ses.reject_id(one.copy)) for record in batch if isinstance(record, Rejected) for one in record.copies
+            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
         }
-        self._seen = known.events(self._connection, rejects | {str(record.event) for record in events})
-        self._copies = copies.load(self._connection, {str(record.copy): record.copy for record in of_copies}.values())
+        self._seen = known.events(self._connection, rejects | {record.event.text for record in events})
+        self._copies = copies.load(self._connection, {record.copy.text: record.copy for record in of_copies}.values())
         self._early = known.early_events(self._connection, new)
         for record in events:
             if isinstance(record, Delivery) and (
-                str(record.event) not in self._seen or str(record.event) in self._waiting
+                record.event.text not in self._seen or record.event.text in self._waiting
             ):
-                copy, at_ms = str(record.copy), to_ms(record.at)
+                copy, at_ms = record.copy.text, to_ms(record.at)
                 self._delivered[copy] = min(at_ms, self._delivered.get(copy, at_ms))
         self._load_signs([record for record in of_copies if isinstance(record, Open | Click | Probe)])
 
@@ -134,7 +134,7 @@ class Intake:
         around: dict[str, Window] = defaultdict(Window)
         doubtful: dict[str, Window] = defaultdict(Window)
         for record in hits:
-            copy, at_ms = str(record.copy), to_ms(record.hit.at)
+            copy, at_ms = record.copy.text, to_ms(record.hit.at)
             around[copy].hold(at_ms, at_ms)
             if isinstance(record, Probe):
                 self._signs.add_probe(copy, at_ms)
@@ -174,20 +174,20 @@ class Intake:
         self._rows[schema.message].append(known.message_row(record))
         self._roll_ups.know_links(message)
         for one in record.copies:
-            self._copies[str(one.copy)] = CopyRow(facts=one, is_new=True)
+            self._copies[one.copy.text] = CopyRow(facts=one, is_new=True)
             key = _key(message, message.accepted_ms, EventType.SEND)
-            self._log(str(ses.send_id(one.copy)), one.copy, key, message.mail, ses.encode_send(message.mail, one))
+            self._log(ses.send_id(one.copy).text, one.copy, key, message.mail, ses.encode_send(message.mail, one))
         for early in self._early.get(text, ()):
             row = self._copies.get(early.copy)
             if row is not None:
                 row.count(early.type, early.at_ms, early.agent_class, early.link_index, early.times)
-        for event in [event for event in self._waiting.values() if str(event.copy.message) == text]:
-            del self._waiting[str(event.event)]
-            self._waited.append(str(event.event))
+        for event in [event for event in self._waiting.values() if copies.key(event.copy)[0] == text]:
+            del self._waiting[event.event.text]
+            self._waited.append(event.event.text)
             self._add(event)
 
     def _happened(self, record: ses.CopyEvent, *, is_expired: bool) -> None:
-        event = str(record.event)
+        event = record.event.text
         if is_expired:
             self._waited.append(event)
             self._add(record)
@@ -195,7 +195,7 @@ class Intake:
             return  # emitted again after a crash, or read again
         else:
             self._seen.add(event)
-            if str(record.copy.message) in self._messages:
+            if copies.key(record.copy)[0] in self._messages:
                 self._add(record)
             else:
                 self._waiting[event] = record
@@ -205,20 +205,20 @@ class Intake:
         message = Message(ses.Mail(record.facts, len(record.copies)))
         key = _key(message, message.accepted_ms, EventType.REJECT)
         for one in record.copies:
-            event = str(ses.reject_id(one.copy))
+            event = ses.reject_id(one.copy).text
             if event not in self._seen:
                 self._seen.add(event)
                 body = ses.encode_reject(message.mail, one, record.reply)
                 self._log(event, one.copy, key, message.mail, body)
 
     def _probe(self, record: Probe) -> None:
-        row = (str(record.event), *copies.key(record.copy), to_ms(record.hit.at), record.link_index)
+        row = (record.event.text, *copies.key(record.copy), to_ms(record.hit.at), record.link_index)
         self._rows[schema.probe].append(row)
 
     def _add(self, record: ses.CopyEvent) -> None:
         """Write an event into the log, joined with its message where that is known, and count it."""
-        message = self._messages.get(str(record.copy.message))
-        row = self._copies.get(str(record.copy)) if message is not None else None
+        message = self._messages.get(copies.key(record.copy)[0])
+        row = self._copies.get(record.copy.text) if message is not None else None
         if isinstance(record, _HIT_RECORDS):
             self._add_hit(record, message, row)
             return
@@ -226,12 +226,12 @@ class Intake:
         about = _about(message, row, kind)
         body = ses.encode(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, first=about.first)
-        self._log(str(record.event), record.copy, key, about.message, body, first=about.first)
+        self._log(record.event.text, record.copy, key, about.message, body, first=about.first)
         if row is not None:
             row.count(kind, at_ms)
 
     def _add_hit(self, record: Open | Click, message: Message | None, row: CopyRow | None) -> None:
-        hit, copy, at_ms = record.hit, str(record.copy), to_ms(record.hit.at)
+        hit, copy, at_ms = record.hit, record.copy.text, to_ms(record.hit.at)
         link_index = record.link_index if isinstance(record, Click) else None
         if link_index is not None and not 0 <= link_index <= MAX_LINK_INDEX:
             raise RecordError(f"link index {link_index} is impossible")
@@ -242,7 +242,7 @@ class Intake:
         about = _about(message, row, kind, agent)
         body = ses.encode(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, agent.kind, first=about.first)
-        self._log(str(record.event), record.copy, key, about.message, body, first=about.first, hit=record)
+        self._log(record.event.text, record.copy, key, about.message, body, first=about.first, hit=record)
         self._roll_ups.add_hit(key, device_of(agent), hit.country, hit.count)
         if row is not None:
             row.count(kind, at_ms, agent.kind, link_index, hit.count)
@@ -320,14 +320,14 @@ class Intake:
         _INSERT_PROBES.run(connection, self._rows[schema.probe])
         _STOP_WAITING.run(connection, [(event,) for event in self._waited])
         waiting = [
-            (event, str(record.copy.message), self._now_ms, records.encode(record))
+            (event, copies.key(record.copy)[0], self._now_ms, records.encode(record))
             for event, record in self._waiting.items()
         ]
         _INSERT_PENDING.run(connection, waiting)
 
     def _sum_up(self, row: CopyRow) -> None:
         """Add to the roll-ups what the batch has made of a copy."""
-        message = self._messages[str(row.facts.copy.message)]
+        message = self._messages[copies.key(row.facts.copy)[0]]
         self._roll_ups.add_copies(message, row.difference())
         if row.links_before is None:
             return

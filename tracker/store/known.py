@@ -134,15 +134,22 @@ def events(connection: sa.Connection, ids: Collection[str]) -> set[str]:
     """Return those of the event ids that are in the log or wait for their message."""
     keys = [(one,) for one in ids]
     rows = _EVENTS.of(connection, keys)
-    if connection.execute(sa.select(pending.c.event_id).limit(1)).scalar() is not None:  # mostly nothing waits
+    if _waits(connection):
         rows += _PENDING.of(connection, keys)
     return {row[0] for row in rows}
 
 
 def waiting_for(connection: sa.Connection, ids: Iterable[str]) -> list[ses.CopyEvent]:
     """Return the events that wait for these messages, as they came."""
+    if not _waits(connection):
+        return []
     found = [records.decode(raw) for (raw,) in _WAITING.of(connection, [(one,) for one in ids])]
     return [record for record in found if isinstance(record, ses.CopyEvent)]
+
+
+def _waits(connection: sa.Connection) -> bool:
+    """Mostly nothing waits, and one look is less than one for each event."""
+    return connection.execute(sa.select(pending.c.event_id).limit(1)).scalar() is not None
 
 
 def early_events(connection: sa.Connection, ids: Iterable[str]) -> dict[str, list[EarlyEvent]]:

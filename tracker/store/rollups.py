@@ -43,7 +43,7 @@ class Message:
     def __init__(self, mail: ses.Mail) -> None:
         facts = mail.facts
         self.mail = mail
-        self.text = str(facts.message)
+        self.text = facts.message.text
         self.accepted_ms = to_ms(facts.accepted_at)
         self.day_ms = day_of(self.accepted_ms)
         self.configuration_set = facts.configuration_set or ""
