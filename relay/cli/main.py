@@ -14,7 +14,7 @@ from relay.cli.consent import consent
 from relay.cli.credentials import credentials
 from relay.cli.demo import demo
 from relay.cli.destinations import destinations
-from relay.cli.events import events, stats
+from relay.cli.events import events
 from relay.cli.explain import explain
 from relay.cli.init import init
 from relay.cli.keys import keys
@@ -25,6 +25,7 @@ from relay.cli.purge import purge
 from relay.cli.queue import queue
 from relay.cli.reload import reload
 from relay.cli.serve import serve
+from relay.cli.stats import stats
 
 
 class _Commands(click.Group):

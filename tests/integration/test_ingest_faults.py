@@ -152,9 +152,8 @@ async def test_a_record_that_the_database_refuses_is_put_aside(tmp_path: Path, m
     write = Intake._write
 
     def refuse(self: Intake) -> None:
-        for row in self._rows[schema.event]:
-            if row["event_id"].endswith("2"):
-                row["body"] = None
+        rows = self._rows[schema.event]
+        rows[:] = [(*row[:-1], None) if row[0].endswith("2") else row for row in rows]
         write(self)
 
     monkeypatch.setattr(Intake, "_write", refuse)

@@ -16,6 +16,7 @@ from tests.integration.storage import Node, node
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, bounce, clicked, delivery, message_id, opened
 from tracker.core.statistics import CopyCounts, LinkStatistics, count
 from tracker.store import reports, schema
+from tracker.store.dashboard import Grouping
 from tracker.store.database import StorageUnavailableError
 from tracker.store.reports import EventFilter
 from tracker.store.times import from_ms, to_ms
@@ -130,7 +131,7 @@ async def test_statistics_by_day(tmp_path: Path) -> None:
         ("domain", ["other.example", "shop.example"]),
     ],
 )
-async def test_statistics_by_other_things(tmp_path: Path, by: reports.Grouping, names: list[str]) -> None:
+async def test_statistics_by_other_things(tmp_path: Path, by: Grouping, names: list[str]) -> None:
     """The same copies, in other heaps."""
     async with node(tmp_path) as here:
         await _filled(here)
@@ -141,11 +142,11 @@ async def test_statistics_by_other_things(tmp_path: Path, by: reports.Grouping, 
 
 
 async def test_statistics_since_a_time(tmp_path: Path) -> None:
-    """Of mail accepted since then."""
+    """Of mail accepted since then, or since the beginning of that quarter of an hour."""
     async with node(tmp_path) as here:
         await _filled(here)
 
-        assert [name for name, _ in reports.statistics(here.database, "day", since=after(60))] == ["2026-11-04"]
+        assert [name for name, _ in reports.statistics(here.database, "day", since=after(900))] == ["2026-11-04"]
 
 
 async def test_statistics_by_link_are_by_destination(tmp_path: Path) -> None:
@@ -154,8 +155,11 @@ async def test_statistics_by_link_are_by_destination(tmp_path: Path) -> None:
         await _filled(here)
 
         assert reports.link_statistics(here.database) == [
-            ("https://shop.example/p?id=7&ref=mail", LinkStatistics(clicks=4, unique_clicks=3, human_unique_clicks=3)),
-            ("https://shop.example/login", LinkStatistics(clicks=0, unique_clicks=0, human_unique_clicks=0)),
+            (
+                "https://shop.example/p?id=7&ref=mail",
+                LinkStatistics(clicks=4, human_clicks=4, unique_clicks=3, human_unique_clicks=3),
+            ),
+            ("https://shop.example/login", LinkStatistics()),
         ]
 
 

@@ -14,6 +14,7 @@ None of these is the header `Message-ID`, which belongs to the author of the mai
 """
 
 import hashlib
+import re
 from functools import total_ordering
 from typing import Final, Never, Self
 
@@ -25,23 +26,41 @@ COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
 EVENT_ID_BYTES: Final = 16
 RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
 
-_TEXT_CHARACTERS = 26
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
 _FIVE_BYTES: Final = 0xFF_FFFF_FFFF
-_VALUE_OF: Final = {character: value for value, character in enumerate(_ALPHABET)}
+_TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits of Python's `int(…, 32)`
+_SPELLING: Final = re.compile(f"[0-7][{_ALPHABET}]{{25}}")  # 26 characters of 5 bits: the first two bits are none
+_COPY_SPELLING: Final = re.compile(_SPELLING.pattern + "-[0-9a-f]{12}")
 _OUTCOME_DOMAIN: Final = b"mailwake event v1\0"
+
+
+_set: Final = object.__setattr__
 
 
 @total_ordering
 class _Id:
     """Bytes with a spelling; equal, ordered and hashed by kind and bytes.
 
-    Not a dataclass, because the journal's encoder would write its fields instead of its text.
+    Not a dataclass, because the journal's encoder would write its fields instead of its text. Bytes and spelling are
+    made of each other when they are first asked for: ingest reads two ids an event, and looks at the text alone.
     """
 
-    __slots__ = ("raw",)
+    __slots__ = ("raw", "text")
     raw: bytes
+    text: str
+
+    def __getattr__(self, name: str) -> object:
+        """Make what is not there yet."""
+        value: object
+        if name == "raw":
+            value = _decode(self.text)
+        elif name == "text":
+            value = _encode(self.raw)
+        else:
+            raise AttributeError(f"{type(self).__name__} has no {name}")
+        _set(self, name, value)
+        return value
 
     def __setattr__(self, name: str, value: object) -> Never:
         raise AttributeError(f"{type(self).__name__} is immutable")
@@ -58,10 +77,21 @@ class _Id:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self})"
 
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def _read(cls, text: str, what: str) -> Self:
+        if _SPELLING.fullmatch(text) is None:
+            raise IdError(f"the {what} is not 26 characters of {_ALPHABET}, the first of them 0 to 7")
+        one = cls.__new__(cls)
+        _set(one, "text", text)
+        return one
+
     def _keep(self, raw: bytes, length: int, what: str) -> None:
         if len(raw) != length:
             raise IdError(f"the {what} is {len(raw)} bytes long, not {length}")
-        object.__setattr__(self, "raw", bytes(raw))
+        _set(self, "raw", bytes(raw))
 
 
 class MessageId(_Id):
@@ -73,9 +103,6 @@ class MessageId(_Id):
         """Take the 16 bytes; IdError for another length."""
         self._keep(raw, MESSAGE_ID_BYTES, "message id")
 
-    def __str__(self) -> str:
-        return _encode(self.raw)
-
     @classmethod
     def make(cls, *, unix_ms: int, entropy: bytes) -> Self:
         """Make an id from a time in Unix milliseconds and 10 random bytes."""
@@ -84,7 +111,7 @@ class MessageId(_Id):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as `str` writes it; IdError for every other spelling, upper case included."""
-        return cls(_decode(text, "message id"))
+        return cls._read(text, "message id")
 
 
 class CopyId(_Id):
@@ -100,24 +127,33 @@ class CopyId(_Id):
     def __init__(self, message: MessageId, suffix: bytes) -> None:
         """Take the message's id and 6 bytes; IdError for another length."""
         self._keep(message.raw + suffix, COPY_ID_BYTES, "copy id")
-        object.__setattr__(self, "message", message)
-        object.__setattr__(self, "suffix", bytes(suffix))
+        _set(self, "message", message)
+        _set(self, "suffix", bytes(suffix))
 
-    def __str__(self) -> str:
-        return f"{self.message}-{self.suffix.hex()}"
+    def __getattr__(self, name: str) -> object:
+        """Make what is not there yet."""
+        value: object
+        if name == "text":
+            value = f"{self.message}-{self.suffix.hex()}"
+        elif name == "message":
+            value = MessageId.parse(self.text.partition("-")[0])
+        elif name == "suffix":
+            value = bytes.fromhex(self.text.partition("-")[2])
+        elif name == "raw":
+            value = self.message.raw + self.suffix
+        else:
+            raise AttributeError(f"CopyId has no {name}")
+        _set(self, name, value)
+        return value
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as `str` writes it; IdError for every other spelling."""
-        head, dash, tail = text.partition("-")
-        message = MessageId.parse(head)
-        try:
-            suffix = bytes.fromhex(tail)
-        except ValueError as error:
-            raise IdError("the suffix of a copy id is 12 hexadecimal digits") from error
-        if not dash or suffix.hex() != tail:
+        if _COPY_SPELLING.fullmatch(text) is None:
             raise IdError("a copy id is a message id, a hyphen and 12 lower-case hexadecimal digits")
-        return cls(message, suffix)
+        one = cls.__new__(cls)
+        _set(one, "text", text)
+        return one
 
 
 class EventId(_Id):
@@ -128,9 +164,6 @@ class EventId(_Id):
     def __init__(self, raw: bytes) -> None:
         """Take the 16 bytes; IdError for another length."""
         self._keep(raw, EVENT_ID_BYTES, "event id")
-
-    def __str__(self) -> str:
-        return _encode(self.raw)
 
     @classmethod
     def of_outcome(cls, copy: CopyId, outcome: str) -> Self:
@@ -144,7 +177,7 @@ class EventId(_Id):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as `str` writes it; IdError for every other spelling."""
-        return cls(_decode(text, "event id"))
+        return cls._read(text, "event id")
 
 
 def _encode(raw: bytes) -> str:
@@ -160,15 +193,5 @@ def _encode(raw: bytes) -> str:
     )
 
 
-def _decode(text: str, what: str) -> bytes:
-    if len(text) != _TEXT_CHARACTERS:
-        raise IdError(f"the {what} has {len(text)} characters, not {_TEXT_CHARACTERS}")
-    number = 0
-    for character in text:
-        value = _VALUE_OF.get(character)
-        if value is None:
-            raise IdError(f"the {what} holds a character outside {_ALPHABET}")
-        number = number << 5 | value
-    if number >> 128:
-        raise IdError(f"the {what} is larger than 128 bits")
-    return number.to_bytes(16, "big")
+def _decode(text: str) -> bytes:
+    return int(text.translate(_TO_BASE_32), 32).to_bytes(16, "big")

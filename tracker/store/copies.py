@@ -1,35 +1,71 @@
 """A copy's row while a batch is applied: who it is for, and its counters.
 
-The counters are the roll-up of the log's events of that copy; `count` is the one place where an event changes them.
+The counters are the roll-up of the log's events of that copy; `count` is the one place where an event changes them, and
+`correct` the one where a verdict that has changed does.
 """
 
-import json
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Self, assert_never
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from operator import sub
+from typing import Final, Self, TypeVar, assert_never
 
 import sqlalchemy as sa
 
-from tracker.contract.events import CopyFacts, EventType
+from tracker.contract.events import CopyFacts, EventType, TrackedLink
 from tracker.contract.ids import CopyId, MessageId
-from tracker.core.statistics import is_human
-from tracker.store.schema import copy
+from tracker.core.statistics import HUMAN, NAMES, Counts, contribution, is_human, link_contribution
+from tracker.store import bulk
+from tracker.store.schema import copy, copy_link, event
 
-_COUNTERS: Final = ("delivered_ms", "bounced_ms", "delays", "opens", "human_opens", "clicks", "human_clicks")
-_UPDATE: Final = (
-    copy.update()
-    .where(copy.c.message == sa.bindparam("key_message"), copy.c.suffix == sa.bindparam("key_suffix"))
-    .values({name: sa.bindparam(name) for name in _COUNTERS})
+Clicks = tuple[int, int]
+"""How often, and how often by humans."""
+
+_Name = TypeVar("_Name", int, str)
+
+_FACTS: Final = ("message", "suffix", "recipient", "tracks_opens", "tracks_clicks")
+_COUNTERS: Final = tuple(column.name for column in copy.columns if column.name not in _FACTS)
+_KEYS: Final = ("key_message", "key_suffix")
+_IS_KEY: Final = (copy.c.message == sa.bindparam("key_message")) & (copy.c.suffix == sa.bindparam("key_suffix"))
+_NOTHING: Final[Counts] = (0,) * len(NAMES)
+
+_LOAD: Final = bulk.Query(sa.select(copy).where(_IS_KEY), _KEYS)
+_LOAD_LINKS: Final = bulk.Query(
+    sa.select(copy_link.c.message, copy_link.c.suffix, *copy_link.c["link_index", "clicks", "human_clicks"]).where(
+        copy_link.c.message == sa.bindparam("key_message"), copy_link.c.suffix == sa.bindparam("key_suffix")
+    ),
+    _KEYS,
 )
+_INSERT: Final = bulk.insert(copy)
+_UPDATE: Final = bulk.Bulk(
+    copy.update().where(_IS_KEY).values({name: sa.bindparam(f"new_{name}") for name in _COUNTERS}),
+    [*(f"new_{name}" for name in _COUNTERS), *_KEYS],
+)
+_WRITE_LINKS: Final = bulk.replacing(copy_link)
 
-# Pairs as one JSON parameter: SQLite answers `(message, suffix) IN (VALUES …)` by reading the whole table.
-WANTED: Final = sa.func.json_each(sa.bindparam("wanted")).table_valued("value", name="wanted")
+
+def _first_human(kind: EventType) -> sa.ScalarSelect[int]:
+    is_same = (event.c.message == copy.c.message) & (event.c.suffix == copy.c.suffix)
+    is_meant = (event.c.type == sa.literal_column(f"'{kind.value}'")) & (
+        event.c.agent_class == sa.literal_column(f"'{HUMAN}'")
+    )
+    return sa.select(sa.func.min(event.c.at_ms)).where(is_same, is_meant).scalar_subquery()
+
+
+_FIND_FIRST_HUMAN: Final = bulk.Bulk(
+    copy.update()
+    .where(_IS_KEY)
+    .values(human_opened_ms=_first_human(EventType.OPEN), human_clicked_ms=_first_human(EventType.CLICK)),
+    _KEYS,
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class CopyRow:
-    """One recipient's copy; `is_new` until it is written, `is_changed` when a counter has moved."""
+    """One recipient's copy; `is_new` until it is written, `is_changed` when a counter has moved.
+
+    `links` has the clicks of each link that was followed, all and those by humans; `loaded` what the counters add to
+    the statistics as they were read.
+    """
 
     facts: CopyFacts
     delivered_ms: int | None = None
@@ -39,19 +75,23 @@ class CopyRow:
     human_opens: int = 0
     clicks: int = 0
     human_clicks: int = 0
+    opened_ms: int | None = None
+    human_opened_ms: int | None = None
+    clicked_ms: int | None = None
+    human_clicked_ms: int | None = None
     is_new: bool = False
     is_changed: bool = False
+    is_corrected: bool = False
+    links: dict[int, Clicks] = field(default_factory=dict)
+    links_before: dict[int, Clicks] | None = None
+    loaded: Counts = _NOTHING
 
     @classmethod
-    def of(cls, row: sa.RowMapping) -> Self:
+    def of(cls, facts: CopyFacts, counters: bulk.Row) -> Self:
         """Make it of a row of the table."""
-        facts = CopyFacts(
-            copy=copy_id(row["message"], row["suffix"]),
-            recipient=row["recipient"],
-            opens=row["tracks_opens"],
-            clicks=row["tracks_clicks"],
-        )
-        return cls(facts=facts, **{name: row[name] for name in _COUNTERS})
+        row = cls(facts=facts, **dict(zip(_COUNTERS, counters, strict=True)))
+        row.loaded = row.counts()
+        return row
 
     def has_had(self, kind: EventType) -> bool:
         """Say whether an event of that type has been counted."""
@@ -73,67 +113,118 @@ class CopyRow:
             case _:
                 assert_never(kind)
 
-    def count(self, kind: EventType, at_ms: int, agent_class: str | None) -> None:
-        """Count an event; what comes out does not depend on the order in which events come."""
-        human = int(is_human(agent_class))
+    def count(
+        self, kind: EventType, at_ms: int, agent_class: str | None = None, link_index: int | None = None, times: int = 1
+    ) -> None:
+        """Count an event, a hit as often as it happened; what comes out does not depend on the order of events."""
         match kind:
             case EventType.SEND | EventType.REJECT:
                 return
             case EventType.DELIVERY:
-                self.delivered_ms = at_ms if self.delivered_ms is None else min(self.delivered_ms, at_ms)
+                self.delivered_ms = _earlier(self.delivered_ms, at_ms)
             case EventType.BOUNCE:
-                self.bounced_ms = at_ms if self.bounced_ms is None else min(self.bounced_ms, at_ms)
+                self.bounced_ms = _earlier(self.bounced_ms, at_ms)
             case EventType.DELIVERY_DELAY:
                 self.delays += 1
             case EventType.OPEN:
-                self.opens += 1
-                self.human_opens += human
+                self.opens += times
+                self.opened_ms = _earlier(self.opened_ms, at_ms)
+                if is_human(agent_class):
+                    self.human_opens += times
+                    self.human_opened_ms = _earlier(self.human_opened_ms, at_ms)
             case EventType.CLICK:
-                self.clicks += 1
-                self.human_clicks += human
+                self.clicks += times
+                self.clicked_ms = _earlier(self.clicked_ms, at_ms)
+                if is_human(agent_class):
+                    self.human_clicks += times
+                    self.human_clicked_ms = _earlier(self.human_clicked_ms, at_ms)
+                self._follow(link_index, times, times if is_human(agent_class) else 0)
             case _:
                 assert_never(kind)
         self.is_changed = True
 
-    def counters(self) -> dict[str, int | None]:
-        """Return the counters by the names of their columns."""
-        return {name: getattr(self, name) for name in _COUNTERS}
+    def correct(self, kind: EventType, link_index: int | None, human_times: int) -> None:
+        """Take a hit for so many more of a human's, or fewer; when the first of them was is asked of the log later."""
+        if kind is EventType.OPEN:
+            self.human_opens += human_times
+        else:
+            self.human_clicks += human_times
+            self._follow(link_index, 0, human_times)
+        self.is_changed = self.is_corrected = True
+
+    def counts(self) -> Counts:
+        """Return what it adds to the statistics."""
+        return contribution(
+            delivered=self.delivered_ms is not None,
+            bounced=self.bounced_ms is not None,
+            tracks_opens=self.facts.opens,
+            tracks_clicks=self.facts.clicks,
+            opens=self.opens,
+            human_opens=self.human_opens,
+            clicks=self.clicks,
+            human_clicks=self.human_clicks,
+        )
+
+    def difference(self) -> Counts:
+        """Return what it adds to the statistics now, less what it added when it was read."""
+        now = self.counts()
+        return now if self.is_new else tuple(map(sub, now, self.loaded))
+
+    def link_differences(self) -> Iterator[tuple[int, Counts]]:
+        """Give what it adds to the counts of links now, less what it did when it was read."""
+        return _differences(self.links_before or {}, self.links)
+
+    def destination_differences(self, links: Mapping[int, TrackedLink]) -> Iterator[tuple[str, Counts]]:
+        """Give the same by where the links lead to: two links to one place count as one."""
+        return _differences(_by_url(self.links_before or {}, links), _by_url(self.links, links))
+
+    def _follow(self, link_index: int | None, clicks: int, human_clicks: int) -> None:
+        if link_index is None:
+            return
+        if self.links_before is None:
+            self.links_before = dict(self.links)
+        before, human_before = self.links.get(link_index, (0, 0))
+        self.links[link_index] = (before + clicks, human_before + human_clicks)
 
 
-def is_wanted(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Join a table of copies with the copies that `wanted` passes to a statement that selects from `WANTED`."""
-    message, suffix = (sa.func.json_extract(WANTED.c.value, f"$[{place}]") for place in (0, 1))
-    return (table.c.message == message) & (table.c.suffix == suffix)
-
-
-def wanted(ids: Iterable[CopyId]) -> dict[str, str]:
-    """Return the statement's parameter: the keys as one JSON text."""
-    return {"wanted": json.dumps([key(one) for one in ids])}
-
-
-_LOAD: Final = sa.select(copy).join_from(WANTED, copy, is_wanted(copy))
-
-
-def load(connection: sa.Connection, ids: Iterable[CopyId]) -> dict[CopyId, CopyRow]:
-    """Read the rows of those copies that are known."""
-    found = [CopyRow.of(row) for row in connection.execute(_LOAD, wanted(ids)).mappings()]
-    return {row.facts.copy: row for row in found}
+def load(connection: sa.Connection, ids: Iterable[CopyId]) -> dict[str, CopyRow]:
+    """Read the rows of those copies that are known, by the text of their ids."""
+    by_key = {key(one): one for one in ids}
+    found: dict[str, CopyRow] = {}
+    for message, suffix, recipient, opens, clicks, *counters in _LOAD.of(connection, by_key):
+        one = by_key[message, suffix]
+        facts = CopyFacts(copy=one, recipient=recipient, opens=bool(opens), clicks=bool(clicks))
+        found[one.text] = CopyRow.of(facts, tuple(counters))
+    followed = [key(row.facts.copy) for row in found.values() if row.clicks]
+    for message, suffix, link_index, clicks, human_clicks in _LOAD_LINKS.of(connection, followed):
+        found[f"{message}-{suffix}"].links[link_index] = (clicks, human_clicks)
+    return found
 
 
 def write(connection: sa.Connection, rows: Collection[CopyRow]) -> None:
-    """Insert the new ones and update the changed ones."""
-    new = [row for row in rows if row.is_new]
+    """Insert the new ones and update the changed ones; their message has to be there."""
     changed = [row for row in rows if row.is_changed and not row.is_new]
-    if new:
-        connection.execute(copy.insert(), [_columns(row) for row in new])
-    if changed:
-        connection.execute(_UPDATE, [_keys(row) | row.counters() for row in changed])
+    _INSERT.run(connection, [_columns(row) for row in rows if row.is_new])
+    _UPDATE.run(connection, [(*_counters(row), *key(row.facts.copy)) for row in changed])
+    links = [
+        (*key(row.facts.copy), index, *clicks)
+        for row in rows
+        if row.links_before is not None
+        for index, clicks in row.links.items()
+        if row.links_before.get(index) != clicks
+    ]
+    _WRITE_LINKS.run(connection, links)
 
 
-@lru_cache(maxsize=4096)
+def find_first_human(connection: sa.Connection, rows: Iterable[CopyRow]) -> None:
+    """Ask the log for the first human hits of corrected rows: the one that was the first may be no human's any more."""
+    _FIND_FIRST_HUMAN.run(connection, [key(row.facts.copy) for row in rows if row.is_corrected])
+
+
 def key(one: CopyId) -> tuple[str, str]:
     """Return how the tables name a copy: its message's id and its own suffix in hexadecimal."""
-    return str(one.message), one.suffix.hex()
+    message, _, suffix = one.text.partition("-")
+    return message, suffix
 
 
 def copy_id(message: str, suffix: str) -> CopyId:
@@ -141,19 +232,30 @@ def copy_id(message: str, suffix: str) -> CopyId:
     return CopyId(MessageId.parse(message), bytes.fromhex(suffix))
 
 
-def _keys(row: CopyRow) -> dict[str, Any]:
-    message, suffix = key(row.facts.copy)
-    return {"key_message": message, "key_suffix": suffix}
+def _by_url(clicks: Mapping[int, Clicks], links: Mapping[int, TrackedLink]) -> dict[str, Clicks]:
+    sums: dict[str, Clicks] = {}
+    for index, (every, human) in clicks.items():
+        if index in links:
+            before, human_before = sums.get(links[index].url, (0, 0))
+            sums[links[index].url] = (before + every, human_before + human)
+    return sums
 
 
-def _columns(row: CopyRow) -> dict[str, Any]:
-    message, suffix = key(row.facts.copy)
+def _differences(before: Mapping[_Name, Clicks], now: Mapping[_Name, Clicks]) -> Iterator[tuple[_Name, Counts]]:
+    for name, clicks in now.items():
+        was = before.get(name, (0, 0))
+        if was != clicks:
+            yield name, tuple(map(sub, link_contribution(*clicks), link_contribution(*was)))
+
+
+def _earlier(known_ms: int | None, at_ms: int) -> int:
+    return at_ms if known_ms is None or at_ms < known_ms else known_ms
+
+
+def _counters(row: CopyRow) -> bulk.Row:
+    return tuple([getattr(row, name) for name in _COUNTERS])
+
+
+def _columns(row: CopyRow) -> bulk.Row:
     facts = row.facts
-    return {
-        "message": message,
-        "suffix": suffix,
-        "recipient": facts.recipient,
-        "tracks_opens": facts.opens,
-        "tracks_clicks": facts.clicks,
-        **row.counters(),
-    }
+    return (*key(facts.copy), facts.recipient, facts.opens, facts.clicks, *_counters(row))

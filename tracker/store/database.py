@@ -32,6 +32,9 @@ from tracker.contract.errors import TrackerError
 from tracker.store.schema import HEAD
 
 BUSY_TIMEOUT_MS: Final = 500
+PAGE_BYTES: Final = 8192  # of a new file: records of 2 to 4 KB leave half of a page of 4096 bytes empty
+CACHE_KIB: Final = 32 * 1024  # event ids are random: each new one needs some page of their index
+CHECKPOINT_PAGES: Final = 2000  # 16 MB of log: each checkpoint writes a page once that many batches have changed
 
 _T = TypeVar("_T")
 _BEGIN: Final = "mailwake_begin"
@@ -162,6 +165,10 @@ def is_unavailable(error: Exception) -> bool:
     """
     if isinstance(error, DatabaseError):
         return type(error) is DatabaseError or isinstance(error, OperationalError | InternalError)
+    if isinstance(error, sqlite3.DatabaseError):  # of `bulk.Query`, which asks the driver itself
+        return type(error) is sqlite3.DatabaseError or isinstance(
+            error, sqlite3.OperationalError | sqlite3.InternalError
+        )
     return isinstance(error, OSError | StorageUnavailableError)
 
 
@@ -177,6 +184,9 @@ def _make_engine(path: Path, mode: str, poolclass: type[sa.Pool] | None = None) 
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         if mode != "ro":
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = ON")  # what is deleted of a person is not in the file either

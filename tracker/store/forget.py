@@ -32,7 +32,7 @@ from tracker.store.consent import (
     drop_waiting,
     silence,
 )
-from tracker.store.schema import aside, consent, copy, event, forgotten, link, message, probe
+from tracker.store.schema import aside, consent, copy, event, forgotten, message, probe
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -179,12 +179,6 @@ class Forgetting:
         if row is None or row.recipients < 2 or self.redaction.of_json(row.facts) == row.facts:
             return False
         self._rewrite(connection, message, message.c.message == message_id, "facts", row.facts)
-        for index, url in connection.execute(
-            sa.select(link.c.link_index, link.c.url).where(link.c.message == message_id)
-        ):
-            if self.redaction.is_in(url):
-                of_link = (link.c.message == message_id) & (link.c.link_index == index)
-                connection.execute(link.update().where(of_link).values(url=self.redaction.of_text(url)))
         return True
 
     def _rewrite(

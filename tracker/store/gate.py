@@ -24,8 +24,8 @@ from tracker.contract import records
 from tracker.contract.consent import Persons
 from tracker.contract.events import Accepted, Rejected
 from tracker.core.redaction import Redaction
+from tracker.store import bulk
 from tracker.store.consent import PersonsCopy, collected_since, silence
-from tracker.store.copies import WANTED, is_wanted
 from tracker.store.schema import consent, event, forgotten, pending, silenced
 from tracker.store.times import to_ms
 
@@ -34,8 +34,11 @@ DROPPED: Final = Counter("mailwake_ingest_dropped_total", "Records that ingest l
 _HITS: Final = frozenset({"open", "click", "probe"})
 _MESSAGES: Final = frozenset({"accepted", "rejected"})
 _CHUNK: Final = 500  # below the number of parameters that any SQLite takes
-_SILENCED: Final = sa.select(silenced.c.message, silenced.c.suffix, silenced.c.person).join_from(
-    WANTED, silenced, is_wanted(silenced)
+_SILENCED: Final = bulk.Query(
+    sa.select(silenced.c.message, silenced.c.suffix, silenced.c.person).where(
+        silenced.c.message == sa.bindparam("message"), silenced.c.suffix == sa.bindparam("suffix")
+    ),
+    ("message", "suffix"),
 )
 
 
@@ -138,10 +141,10 @@ class Gate:
 
     def _silent(self, copies: Iterable[str]) -> dict[str, bytes | None]:
         """Return which copies of a batch's events are silenced, and by whom; None: they are forgotten."""
-        keys = [text.partition("-")[::2] for text in set(copies)]
+        keys = [(message, suffix) for message, _, suffix in (text.partition("-") for text in set(copies))]
         if not keys or not self._has_rows(silenced):
             return {}
-        rows = self._connection.execute(_SILENCED, {"wanted": msgspec.json.encode(keys).decode()})
+        rows = _SILENCED.of(self._connection, keys)
         return {f"{message}-{suffix}": person for message, suffix, person in rows}
 
     def _event(self, raw: bytes | None, record: _Record | None, silent: dict[str, bytes | None]) -> bytes | None:

@@ -15,9 +15,12 @@ Limits: one ingester a storage; a second one would read in vain, not twice.
 """
 
 import asyncio
+import collections
+import gc
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,7 +31,6 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.consent import Persons
 from tracker.contract.errors import RecordError
-from tracker.contract.events import EventType
 from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
@@ -38,7 +40,7 @@ from tracker.store.publishing import enter
 from tracker.store.schema import aside, cursor, pending
 from tracker.store.times import to_ms
 
-BATCH: Final = 500
+BATCH: Final = 2000
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
@@ -57,7 +59,7 @@ class _State:
 
     cursor: Mapping[str, Position]
     waiting_since_ms: int | None
-    taken: tuple[EventType, ...] = ()
+    taken: Mapping[str, int] = field(default_factory=dict)  # by type
 
 
 class Ingester:
@@ -145,9 +147,9 @@ class Ingester:
             self._state = state
             return False
         self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
-        taken = self._state.taken if self._state is not None else ()
-        for kind in taken:
-            TAKEN.labels(kind.value).inc()
+        taken = self._state.taken if self._state is not None else {}
+        for kind, count in taken.items():
+            TAKEN.labels(kind).inc(count)
         if taken:
             self._on_commit()
         return True
@@ -164,7 +166,7 @@ class Ingester:
             return None
         enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
-        taken: list[EventType] = []
+        taken: collections.Counter[str] = collections.Counter()
         for batch in batches:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
@@ -176,24 +178,24 @@ class Ingester:
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
-            taken=tuple(taken),
+            taken=taken,
         )
 
-    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> list[EventType]:
+    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> collections.Counter[str]:
         """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
         if not entries:
-            return []
+            return collections.Counter()
         gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
         intake = Intake(connection, now=now, hostname=self._hostname, gate=gate)
         try:
-            with connection.begin_nested():
+            with connection.begin_nested(), _without_collector():
                 intake.take(entries)
         except Exception as error:
             if is_unavailable(error):
                 raise
             if len(entries) == 1:
                 _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
-                return []
+                return collections.Counter()
             middle = len(entries) // 2
             return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
         return intake.taken
@@ -223,6 +225,20 @@ class Ingester:
         except TimeoutError:
             return
         await asyncio.sleep(self._gather_s)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Work without the collector of cycles: a batch makes a hundred thousand objects, none of them in a cycle, that
+    live until its end; looking through them again and again takes as long as the work itself.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load_cursor(connection: sa.Connection) -> dict[str, Position]:

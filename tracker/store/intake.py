@@ -5,32 +5,54 @@ caller owns the transaction, the cursor, and what becomes of a record that canno
 
 Theory: everything is keyed. A message is taken in once by its id, an event once by its event id, whether it came
 before, stands in this batch or waits in `pending`. So a journal that is read twice leaves the same rows, and the
-counters are those of the rows, whatever the order.
+counters are those of the rows, whatever the order. Verdicts are drawn with all signs of the batch in hand, and those
+that the batch changes are corrected in it (`verdicts.py`), so they do not depend on the order either.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract import records, ses
 from tracker.contract.errors import RecordError
-from tracker.contract.events import Accepted, Click, EventType, JournalRecord, Open, Probe, Rejected
-from tracker.contract.ids import CopyId, EventId, MessageId
+from tracker.contract.events import (
+    Click,
+    Delivery,
+    EventType,
+    Open,
+    Probe,
+    Rejected,
+)
+from tracker.contract.ids import CopyId
 from tracker.contract.token import MAX_LINK_INDEX
+from tracker.core.around import SWEEP_WINDOW_MS
 from tracker.core.statistics import is_human
-from tracker.store import copies, known, schema
+from tracker.store import bulk, copies, known, schema, verdicts
 from tracker.store.copies import CopyRow
 from tracker.store.gate import Gate
-from tracker.store.signs import Signs, taints
+from tracker.store.known import Arrived, ArrivedRecord
+from tracker.store.rollups import EventKey, Message, RollUps
+from tracker.store.signs import PROBE_WINDOW_MS, Signs, device_of, taints
 from tracker.store.times import to_ms
+from tracker.store.verdicts import FOREVER_MS, Window
 
-Rows = list[dict[str, Any]]
+_HITS: Final = (EventType.OPEN, EventType.CLICK)
+_HIT_RECORDS: Final = (Open, Click)
+_MESSAGE_RECORDS: Final = (Arrived, Rejected)
+_HIT_ENCODER: Final = msgspec.json.Encoder()
+
+_INSERT_MESSAGES: Final = bulk.insert(schema.message)
+_INSERT_EVENTS: Final = bulk.insert(schema.event)
+_INSERT_PROBES: Final = bulk.insert_new(schema.probe)
+_INSERT_PENDING: Final = bulk.insert_new(schema.pending)
+_STOP_WAITING: Final = bulk.Bulk(
+    schema.pending.delete().where(schema.pending.c.event_id == sa.bindparam("gone")), ("gone",)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +65,10 @@ class Entry:
 
 
 class Intake:
-    """Takes entries in on a connection, inside the caller's transaction; for one use."""
+    """Takes entries in on a connection, inside the caller's transaction; for one use.
+
+    Messages, copies and events are looked up by the texts of their ids.
+    """
 
     def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, gate: Gate) -> None:
         """`hostname` is the reporting MTA of the records; `gate` says what may be taken in."""
@@ -51,237 +76,297 @@ class Intake:
         self._gate = gate
         self._now_ms = to_ms(now)
         self._hostname = hostname
-        self._mails: dict[MessageId, ses.Mail] = {}
-        self._copies: dict[CopyId, CopyRow] = {}
-        self._seen: set[EventId] = set()
-        self._early: dict[MessageId, list[known.EarlyEvent]] = {}
-        self._signs = Signs(connection)
-        self._waiting: dict[EventId, ses.CopyEvent] = {}
-        self._waited: list[EventId] = []
-        self._rows: dict[sa.Table, Rows] = defaultdict(list)
-        self._clicks: dict[tuple[CopyId, int], list[int]] = {}
-        self.taken: list[EventType] = []
+        self._messages: dict[str, Message] = {}
+        self._copies: dict[str, CopyRow] = {}
+        self._seen: set[str] = set()
+        self._early: dict[str, list[known.EarlyEvent]] = {}
+        self._delivered: dict[str, int] = {}
+        self._signs = Signs()
+        self._doubtful: list[verdicts.StoredHit] = []
+        self._corrected: list[tuple[verdicts.StoredHit, ses.Agent]] = []
+        self._waiting: dict[str, ses.CopyEvent] = {}
+        self._waited: list[str] = []
+        self._roll_ups = RollUps(connection)
+        self._rows: dict[sa.Table, list[bulk.Row]] = defaultdict(list)
+        self.taken: Counter[str] = Counter()
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
         admitted = self._gate.admit([entry.raw for entry in entries])
         entries = [replace(entry, raw=raw) for entry, raw in zip(entries, admitted, strict=True) if raw is not None]
-        decoded = [(entry, records.decode(entry.raw)) for entry in entries]
+        decoded = [(entry, known.decode(entry.raw)) for entry in entries]
         self._load([record for _, record in decoded])
         for entry, record in decoded:
             match record:
-                case Accepted():
+                case Arrived():
                     self._accept(record)
                 case Probe():
                     self._probe(record)
                 case Rejected():
                     self._reject(record)
-                case _ if entry.is_expired:
-                    self._waited.append(record.event)
-                    self._add(record)
-                case _ if record.event in self._seen:
-                    pass  # emitted again after a crash, or read again
-                case _ if record.copy.message not in self._mails:
-                    self._seen.add(record.event)
-                    self._waiting[record.event] = record
                 case _:
-                    self._seen.add(record.event)
-                    self._add(record)
+                    self._happened(record, is_expired=entry.is_expired)
+        self._correct()
         self._write()
 
     # --- what is known ----------------------------------------------------------------------------------------
 
-    def _load(self, batch: Sequence[JournalRecord]) -> None:
-        messages = {
-            record.facts.message if isinstance(record, Accepted | Rejected) else record.copy.message for record in batch
-        }
-        self._mails = known.mails(self._connection, messages)
-        new = {record.facts.message for record in batch if isinstance(record, Accepted)} - self._mails.keys()
+    def _load(self, batch: Sequence[ArrivedRecord]) -> None:
+        of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
+        accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
+        self._messages = known.messages(
+            self._connection, accepted | {copies.key(record.copy)[0] for record in of_copies}
+        )
+        new = accepted - self._messages.keys()
         waiting = known.waiting_for(self._connection, new)
-        self._waiting = {record.event: record for record in waiting}
-        events = [record for record in (*batch, *waiting) if not isinstance(record, Accepted | Probe | Rejected)]
-        rejects = {ses.reject_id(one.copy) for record in batch if isinstance(record, Rejected) for one in record.copies}
-        self._seen = known.events(self._connection, rejects | {record.event for record in events})
-        self._copies = copies.load(self._connection, {record.copy for record in events})
-        self._signs.load([record for record in (*batch, *waiting) if isinstance(record, Open | Click | Probe)])
+        self._waiting = {record.event.text: record for record in waiting}
+        of_copies += waiting
+        events = [record for record in of_copies if not isinstance(record, Probe)]
+        rejects = {
+            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
+        }
+        self._seen = known.events(self._connection, rejects | {record.event.text for record in events})
+        self._copies = copies.load(self._connection, {record.copy.text: record.copy for record in of_copies}.values())
         self._early = known.early_events(self._connection, new)
+        for record in events:
+            if isinstance(record, Delivery) and (
+                record.event.text not in self._seen or record.event.text in self._waiting
+            ):
+                copy, at_ms = record.copy.text, to_ms(record.at)
+                self._delivered[copy] = min(at_ms, self._delivered.get(copy, at_ms))
+        self._load_signs([record for record in of_copies if isinstance(record, Open | Click | Probe)])
+
+    def _load_signs(self, hits: Sequence[Open | Click | Probe]) -> None:
+        """Know of all that lies around the batch's hits, and of the stored hits whose verdicts it may change."""
+        around: dict[str, Window] = defaultdict(Window)
+        doubtful: dict[str, Window] = defaultdict(Window)
+        for record in hits:
+            copy, at_ms = record.copy.text, to_ms(record.hit.at)
+            around[copy].hold(at_ms, at_ms)
+            if isinstance(record, Probe):
+                if not taints(record):
+                    continue
+                self._signs.add_probe(copy, at_ms)
+                doubtful[copy].hold(at_ms - PROBE_WINDOW_MS, at_ms + PROBE_WINDOW_MS)
+            elif isinstance(record, Click):
+                self._signs.add_click(copy, record.link_index, record.hit)
+                doubtful[copy].hold(at_ms - SWEEP_WINDOW_MS, at_ms + SWEEP_WINDOW_MS)
+        for copy, delivered_ms in self._delivered.items():
+            row = self._copies.get(copy)
+            if row is not None and (row.delivered_ms is None or delivered_ms < row.delivered_ms):
+                window = verdicts.window_of_delivery(delivered_ms, row.delivered_ms)
+                doubtful[copy].hold(window.from_ms, window.until_ms)
+        early = {one.copy for events in self._early.values() for one in events if one.type in _HITS}
+        for copy in early:
+            doubtful[copy].hold(-FOREVER_MS, FOREVER_MS)
+        for copy in list(doubtful):
+            row = self._copies.get(copy)
+            if row is not None and not row.opens and not row.clicks:
+                del doubtful[copy]  # the storage has no hit of it
+        stored = verdicts.stored_hits(self._connection, _keys(doubtful, SWEEP_WINDOW_MS))
+        for one in stored:
+            if one.link_index is not None:
+                self._signs.add_click(one.copy, one.link_index, one.hit)
+        self._doubtful = [one for one in stored if doubtful[one.copy].holds(one.at_ms)]
+        for copy, window in doubtful.items():
+            around[copy].hold(window.from_ms, window.until_ms)
+        self._signs.read_probes(self._connection, _keys(around, PROBE_WINDOW_MS))
 
     # --- one record -------------------------------------------------------------------------------------------
 
-    def _accept(self, record: Accepted) -> None:
-        facts = record.facts
-        if facts.message in self._mails:
+    def _accept(self, record: Arrived) -> None:
+        message = record.message
+        text = message.text
+        if text in self._messages:
             return
-        mail = ses.Mail(facts, len(record.copies))
-        bodies = [ses.encode_send(mail, one).decode() for one in record.copies]
-        message, accepted_ms = str(facts.message), to_ms(facts.accepted_at)
-        self._mails[facts.message] = mail
-        self._rows[schema.message].append(known.message_columns(facts, len(record.copies)))
-        self._rows[schema.link] += [
-            {"message": message, "link_index": link.index, "url": link.url} for link in facts.links
-        ]
-        for one, body in zip(record.copies, bodies, strict=True):
-            self._copies[one.copy] = CopyRow(facts=one, is_new=True)
-            self._log(EventType.SEND, ses.send_id(one.copy), one.copy, accepted_ms, body, mail, first=True)
-        for early in self._early.get(facts.message, ()):
-            self._count(early.copy, early.type, early.at_ms, early.agent_class, early.link_index)
-        for event in [event for event in self._waiting.values() if event.copy.message == facts.message]:
-            del self._waiting[event.event]
-            self._waited.append(event.event)
+        self._messages[text] = message
+        self._rows[schema.message].append(known.message_row(record))
+        self._roll_ups.know_links(message)
+        for one in record.copies:
+            self._copies[one.copy.text] = CopyRow(facts=one, is_new=True)
+            key = _key(message, message.accepted_ms, EventType.SEND)
+            self._log(ses.send_id(one.copy).text, one.copy, key, message.mail, ses.encode_send(message.mail, one))
+        for early in self._early.get(text, ()):
+            row = self._copies.get(early.copy)
+            if row is not None:
+                row.count(early.type, early.at_ms, early.agent_class, early.link_index, early.times)
+        for event in [event for event in self._waiting.values() if copies.key(event.copy)[0] == text]:
+            del self._waiting[event.event.text]
+            self._waited.append(event.event.text)
             self._add(event)
 
+    def _happened(self, record: ses.CopyEvent, *, is_expired: bool) -> None:
+        event = record.event.text
+        if is_expired:
+            self._waited.append(event)
+            self._add(record)
+        elif event in self._seen:
+            return  # emitted again after a crash, or read again
+        else:
+            self._seen.add(event)
+            if copies.key(record.copy)[0] in self._messages:
+                self._add(record)
+            else:
+                self._waiting[event] = record
+
     def _reject(self, record: Rejected) -> None:
-        """Log the Rejects of a message that was not accepted; statistics know nothing of it."""
-        mail = ses.Mail(record.facts, len(record.copies))
-        at_ms = to_ms(record.facts.accepted_at)
+        """Log the Rejects of a message that was not accepted; statistics of mail know nothing of it."""
+        message = Message(ses.Mail(record.facts, len(record.copies)))
+        key = _key(message, message.accepted_ms, EventType.REJECT)
         for one in record.copies:
-            event = ses.reject_id(one.copy)
+            event = ses.reject_id(one.copy).text
             if event not in self._seen:
                 self._seen.add(event)
-                body = ses.encode_reject(mail, one, record.reply).decode()
-                self._log(EventType.REJECT, event, one.copy, at_ms, body, mail, first=True)
+                body = ses.encode_reject(message.mail, one, record.reply)
+                self._log(event, one.copy, key, message.mail, body)
 
     def _probe(self, record: Probe) -> None:
         if not taints(record):
             return
-        message, suffix = copies.key(record.copy)
-        self._rows[schema.probe].append(
-            {
-                "event_id": str(record.event),
-                "message": message,
-                "suffix": suffix,
-                "at_ms": to_ms(record.hit.at),
-                "link_index": record.link_index,
-            }
-        )
+        row = (record.event.text, *copies.key(record.copy), to_ms(record.hit.at), record.link_index)
+        self._rows[schema.probe].append(row)
 
     def _add(self, record: ses.CopyEvent) -> None:
         """Write an event into the log, joined with its message where that is known, and count it."""
-        kind = ses.type_of(record)
-        mail = self._mails.get(record.copy.message)
-        row = self._copies.get(record.copy) if mail is not None else None
+        message = self._messages.get(copies.key(record.copy)[0])
+        row = self._copies.get(record.copy.text) if message is not None else None
+        if isinstance(record, _HIT_RECORDS):
+            self._add_hit(record, message, row)
+            return
+        kind, at_ms = ses.type_of(record), to_ms(record.at)
+        about = _about(message, row, kind)
+        body = ses.encode(record, about, hostname=self._hostname)
+        key = _key(message, at_ms, kind, first=about.first)
+        self._log(record.event.text, record.copy, key, about.message, body, first=about.first)
+        if row is not None:
+            row.count(kind, at_ms)
+
+    def _add_hit(self, record: Open | Click, message: Message | None, row: CopyRow | None) -> None:
+        hit, copy, at_ms = record.hit, record.copy.text, to_ms(record.hit.at)
         link_index = record.link_index if isinstance(record, Click) else None
         if link_index is not None and not 0 <= link_index <= MAX_LINK_INDEX:
             raise RecordError(f"link index {link_index} is impossible")
-        first = None if row is None else not row.has_had(kind)
-        hit, agent = None, None
-        if isinstance(record, Open | Click):
-            hit, at_ms = msgspec.json.encode(record.hit), to_ms(record.hit.at)
-            agent = self._signs.judge(record, row.delivered_ms if row is not None else None)
-        else:
-            at_ms = to_ms(record.at)
-        about = ses.About(message=mail, copy=row.facts if row is not None else None, first=first, agent=agent)
-        body = ses.encode(record, about, hostname=self._hostname).decode()
-        agent_class = agent.kind if agent is not None else None
-        self._log(
-            kind,
-            record.event,
-            record.copy,
-            at_ms,
-            body,
-            mail,
-            first=first,
-            agent_class=agent_class,
-            link_index=link_index,
-            hit=hit,
-        )
-        self._count(record.copy, kind, at_ms, agent_class, link_index)
+        if hit.count < 1:
+            raise RecordError(f"a hit cannot stand for {hit.count}")
+        kind = EventType.OPEN if link_index is None else EventType.CLICK
+        agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
+        about = _about(message, row, kind, agent)
+        body = ses.encode(record, about, hostname=self._hostname)
+        key = _key(message, at_ms, kind, agent.kind, first=about.first)
+        self._log(record.event.text, record.copy, key, about.message, body, first=about.first, hit=record)
+        self._roll_ups.add_hit(key, device_of(agent), hit.country, hit.count)
+        if row is not None:
+            row.count(kind, at_ms, agent.kind, link_index, hit.count)
 
-    def _count(
-        self, copy: CopyId, kind: EventType, at_ms: int, agent_class: str | None, link_index: int | None
+    def _log(
+        self,
+        event: str,
+        copy: CopyId,
+        key: EventKey,
+        mail: ses.Mail | None,
+        body: bytes,
+        *,
+        first: bool | None = True,
+        hit: Open | Click | None = None,
     ) -> None:
+        """Write a row of the log; hits are counted by who calls."""
+        self.taken[key.type] += 1
+        self._rows[schema.event].append(
+            (
+                event,
+                key.type,
+                key.at_ms,
+                *copies.key(copy),
+                mail.facts.configuration_set if mail is not None else None,
+                mail.facts.from_domain if mail is not None else None,
+                first,
+                key.agent_class or None,
+                hit.link_index if isinstance(hit, Click) else None,
+                _HIT_ENCODER.encode(hit.hit) if hit is not None else None,
+                body.decode(),
+            )
+        )
+        if hit is None:
+            self._roll_ups.add_event(key)
+
+    # --- verdicts of before -----------------------------------------------------------------------------------
+
+    def _delivered_ms(self, copy: str) -> int | None:
+        """Return when a copy was delivered, as the whole batch knows it; None where its message is not known."""
         row = self._copies.get(copy)
         if row is None:
-            return
-        row.count(kind, at_ms, agent_class)
-        if link_index is not None:
-            counts = self._clicks.setdefault((copy, link_index), [0, 0])
-            counts[0] += 1
-            counts[1] += is_human(agent_class)
+            return None
+        times = [at_ms for at_ms in (row.delivered_ms, self._delivered.get(copy)) if at_ms is not None]
+        return min(times, default=None)
 
-    def _log(  # noqa: PLR0917
-        self,
-        kind: EventType,
-        event: EventId,
-        copy: CopyId,
-        at_ms: int,
-        body: str,
-        mail: ses.Mail | None,
-        *,
-        first: bool | None,
-        agent_class: str | None = None,
-        link_index: int | None = None,
-        hit: bytes | None = None,
-    ) -> None:
-        message, suffix = copies.key(copy)
-        self.taken.append(kind)
-        self._rows[schema.event].append(
-            {
-                "event_id": str(event),
-                "type": kind.value,
-                "at_ms": at_ms,
-                "message": message,
-                "suffix": suffix,
-                "configuration_set": mail.facts.configuration_set if mail is not None else None,
-                "from_domain": mail.facts.from_domain if mail is not None else None,
-                "first": first,
-                "agent_class": agent_class,
-                "link_index": link_index,
-                "hit": hit,
-                "body": body,
-            }
-        )
+    def _correct(self) -> None:
+        """Judge the stored hits again that the batch concerns, and count those otherwise whose verdict has changed."""
+        self._corrected = list(verdicts.rejudge(self._doubtful, self._signs, self._delivered_ms))
+        for one, agent in self._corrected:
+            old = EventKey(
+                one.at_ms, one.configuration_set, one.from_domain, one.type.value, one.agent_class, one.first
+            )
+            device, count = device_of(agent), one.hit.count
+            self._roll_ups.add_hit(old, device, one.hit.country, -count)
+            self._roll_ups.add_hit(old._replace(agent_class=agent.kind), device, one.hit.country, count)
+            row = self._copies.get(one.copy)
+            humans = count * (is_human(agent.kind) - is_human(one.agent_class))
+            if row is not None and humans:
+                row.correct(one.type, one.link_index, humans)
 
     # --- rows -------------------------------------------------------------------------------------------------
 
     def _write(self) -> None:
         """Parents first; `seq` follows the order of the batch."""
-        for table in (schema.message, schema.link):
-            self._insert(table)
-        copies.write(self._connection, self._copies.values())
-        self._insert(schema.event)
-        if self._clicks:
-            self._connection.execute(_ADD_CLICKS, [_click_columns(*item) for item in self._clicks.items()])
-        if self._rows[schema.probe]:
-            self._connection.execute(upsert(schema.probe).on_conflict_do_nothing(), self._rows[schema.probe])
-        if self._waited:
-            gone = [{"gone": str(event)} for event in self._waited]
-            self._connection.execute(_STOP_WAITING, gone)
-        if self._waiting:
-            rows = [
-                {
-                    "event_id": str(event),
-                    "message": str(record.copy.message),
-                    "since_ms": self._now_ms,
-                    "record": records.encode(record),
-                }
-                for event, record in self._waiting.items()
-            ]
-            self._connection.execute(upsert(schema.pending).on_conflict_do_nothing(), rows)
+        connection, rows = self._connection, self._copies.values()
+        for row in rows:
+            if row.is_new or row.is_changed:
+                self._sum_up(row)
+        _INSERT_MESSAGES.run(connection, self._rows[schema.message])
+        copies.write(connection, rows)
+        _INSERT_EVENTS.run(connection, self._rows[schema.event])
+        verdicts.correct(connection, self._corrected)
+        copies.find_first_human(connection, rows)
+        self._roll_ups.write()
+        _INSERT_PROBES.run(connection, self._rows[schema.probe])
+        _STOP_WAITING.run(connection, [(event,) for event in self._waited])
+        waiting = [
+            (event, copies.key(record.copy)[0], self._now_ms, records.encode(record))
+            for event, record in self._waiting.items()
+        ]
+        _INSERT_PENDING.run(connection, waiting)
 
-    def _insert(self, table: sa.Table) -> None:
-        if self._rows[table]:
-            self._connection.execute(table.insert(), self._rows[table])
-
-
-_STOP_WAITING: Final = schema.pending.delete().where(schema.pending.c.event_id == sa.bindparam("gone"))
-_new_clicks = upsert(schema.copy_link)
-_ADD_CLICKS: Final = _new_clicks.on_conflict_do_update(
-    index_elements=["message", "suffix", "link_index"],
-    set_={
-        "clicks": schema.copy_link.c.clicks + _new_clicks.excluded.clicks,
-        "human_clicks": schema.copy_link.c.human_clicks + _new_clicks.excluded.human_clicks,
-    },
-)
+    def _sum_up(self, row: CopyRow) -> None:
+        """Add to the roll-ups what the batch has made of a copy."""
+        message = self._messages[copies.key(row.facts.copy)[0]]
+        self._roll_ups.add_copies(message, row.difference())
+        if row.links_before is None:
+            return
+        for link_index, counts in row.link_differences():
+            self._roll_ups.add_clicks(message, link_index, counts)
+        for url, counts in row.destination_differences(message.mail.links):
+            self._roll_ups.add_destination(message, url, counts)
 
 
-def _click_columns(link: tuple[CopyId, int], counts: Sequence[int]) -> dict[str, Any]:
-    (copy, link_index), (clicks, human_clicks) = link, counts
-    message, suffix = copies.key(copy)
-    return {
-        "message": message,
-        "suffix": suffix,
-        "link_index": link_index,
-        "clicks": clicks,
-        "human_clicks": human_clicks,
-    }
+def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
+    return ses.About(
+        message=message.mail if message is not None else None,
+        copy=row.facts if row is not None else None,
+        first=None if row is None else not row.has_had(kind),
+        agent=agent,
+    )
+
+
+def _key(
+    message: Message | None, at_ms: int, kind: EventType, agent_class: str = "", *, first: bool | None = True
+) -> EventKey:
+    if message is None:
+        return EventKey(at_ms, "", "", kind.value, agent_class, bool(first))
+    return EventKey(at_ms, message.configuration_set, message.from_domain, kind.value, agent_class, bool(first))
+
+
+def _keys(windows: Mapping[str, Window], more_ms: int) -> Iterator[tuple[str, str, int, int]]:
+    """Give message, suffix and both ends of each window, made wider by what its signs may be away."""
+    for copy, window in windows.items():
+        message, _, suffix = copy.partition("-")
+        yield message, suffix, window.from_ms - more_ms, window.until_ms + more_ms

@@ -1,94 +1,169 @@
 """What the storage knows already when a batch comes: messages, event ids, events that wait or came early.
 
-Rows in, structs of the contract out. Each function asks once for a whole batch.
+Rows in, structs of the contract out. Each function asks for a whole batch.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
+import msgspec
 import sqlalchemy as sa
 
 from tracker.contract import records, ses
-from tracker.contract.events import Accepted, EventType, MessageFacts
-from tracker.contract.ids import CopyId, EventId, MessageId
-from tracker.store.copies import copy_id
+from tracker.contract.errors import RecordError
+from tracker.contract.events import (
+    Bounce,
+    Click,
+    CopyFacts,
+    Delivery,
+    DeliveryDelay,
+    EventType,
+    Open,
+    Probe,
+    Rejected,
+)
+from tracker.store import bulk
+from tracker.store.rollups import Message
 from tracker.store.schema import event, message, pending
-from tracker.store.times import to_ms
+
+_TIMES: Final = sa.func.coalesce(
+    sa.func.json_extract(sa.cast(event.c.hit, sa.Text), sa.literal_column("'$.count'")), sa.literal_column("1")
+)
+_MESSAGES: Final = bulk.Query(
+    sa.select(message.c.facts, message.c.recipients).where(message.c.message == sa.bindparam("id")), ("id",)
+)
+_EVENTS: Final = bulk.Query(sa.select(event.c.event_id).where(event.c.event_id == sa.bindparam("id")), ("id",))
+_PENDING: Final = bulk.Query(sa.select(pending.c.event_id).where(pending.c.event_id == sa.bindparam("id")), ("id",))
+_WAITING: Final = bulk.Query(
+    sa.select(pending.c.record).where(pending.c.message == sa.bindparam("id")).order_by(pending.c.since_ms), ("id",)
+)
+_EARLY: Final = bulk.Query(
+    sa.select(
+        event.c.message,
+        event.c.suffix,
+        event.c.type,
+        event.c.at_ms,
+        event.c.agent_class,
+        event.c.link_index,
+        _TIMES.label("times"),
+    ).where(event.c.message == sa.bindparam("id")),
+    ("id",),
+)
+
+
+class _Arrived(msgspec.Struct, frozen=True, tag_field="kind", tag="accepted"):
+    facts: msgspec.Raw
+    copies: tuple[CopyFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """An `Accepted` as ingest takes it up; its facts are JSON still, for they go into a column as they are."""
+
+    message: Message
+    facts: bytes
+    copies: tuple[CopyFacts, ...]
+
+
+CopyRecord = Delivery | DeliveryDelay | Bounce | Open | Click | Probe
+ArrivedRecord = Arrived | CopyRecord | Rejected
+"""The records of the journal, as `decode` gives them."""
+
+_RECORD: Final[msgspec.json.Decoder[_Arrived | CopyRecord | Rejected]] = msgspec.json.Decoder(
+    _Arrived | CopyRecord | Rejected, dec_hook=records.id_from_text
+)
+_FACTS: Final = msgspec.json.Decoder(ses.StoredFacts, dec_hook=records.id_from_text)
+_ACCEPTED: Final = (b'{"kind":"accepted","facts":', b',"copies":[]}')
+
+
+def decode(raw: bytes) -> ArrivedRecord:
+    """Read a record of the journal, as `records.decode` does. RecordError as there."""
+    try:
+        record = _RECORD.decode(raw)
+        if not isinstance(record, _Arrived):
+            return record
+        facts = bytes(record.facts)
+        return Arrived(message=_message(facts, len(record.copies)), facts=facts, copies=record.copies)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"a journal record cannot be read: {error}") from error
+
+
+def _message(facts: bytes, recipients: int) -> Message:
+    return Message(ses.Mail(_FACTS.decode(facts), recipients))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyEvent:
     """An event that was logged without its message: what the counters need of it."""
 
-    copy: CopyId
+    copy: str
     type: EventType
     at_ms: int
     agent_class: str | None
     link_index: int | None
+    times: int
 
 
-def mails(connection: sa.Connection, ids: Collection[MessageId]) -> dict[MessageId, ses.Mail]:
+def messages(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Message]:
     """Return those of the messages that are known."""
-    if not ids:
-        return {}
-    query = sa.select(message.c.facts, message.c.recipients).where(message.c.message.in_([str(one) for one in ids]))
-    found = [ses.Mail(_facts(raw), recipients) for raw, recipients in connection.execute(query)]
-    return {mail.facts.message: mail for mail in found}
+    rows = _MESSAGES.of(connection, [(one,) for one in ids])
+    found = [_message(raw[len(_ACCEPTED[0]) : -len(_ACCEPTED[1])], recipients) for raw, recipients in rows]
+    return {one.text: one for one in found}
 
 
-def message_columns(facts: MessageFacts, recipients: int) -> dict[str, Any]:
-    """Return the row of a message."""
-    return {
-        "message": str(facts.message),
-        "accepted_ms": to_ms(facts.accepted_at),
-        "configuration_set": facts.configuration_set,
-        "from_domain": facts.from_domain,
-        "recipients": recipients,
-        "facts": records.encode(Accepted(facts=facts, copies=())),
-    }
+def message_row(arrived: Arrived) -> bulk.Row:
+    """Return the row of a message.
 
-
-def events(connection: sa.Connection, ids: Collection[EventId]) -> set[EventId]:
-    """Return those of the event ids that are in the log or wait for their message."""
-    if not ids:
-        return set()
-    texts = [str(one) for one in ids]
-    both = sa.union_all(
-        sa.select(event.c.event_id).where(event.c.event_id.in_(texts)),
-        sa.select(pending.c.event_id).where(pending.c.event_id.in_(texts)),
+    Its facts are an `Accepted` without copies: the journal's codec is the one that outlives versions.
+    """
+    one = arrived.message
+    facts = one.mail.facts
+    return (
+        one.text,
+        one.accepted_ms,
+        facts.configuration_set,
+        facts.from_domain,
+        one.mail.recipients,
+        arrived.facts.join(_ACCEPTED),
     )
-    return {EventId.parse(text) for text in connection.execute(both).scalars()}
 
 
-def waiting_for(connection: sa.Connection, ids: Collection[MessageId]) -> list[ses.CopyEvent]:
+def events(connection: sa.Connection, ids: Collection[str]) -> set[str]:
+    """Return those of the event ids that are in the log or wait for their message."""
+    keys = [(one,) for one in ids]
+    rows = _EVENTS.of(connection, keys)
+    if _waits(connection):
+        rows += _PENDING.of(connection, keys)
+    return {row[0] for row in rows}
+
+
+def waiting_for(connection: sa.Connection, ids: Iterable[str]) -> list[ses.CopyEvent]:
     """Return the events that wait for these messages, as they came."""
-    if not ids:
+    if not _waits(connection):
         return []
-    query = sa.select(pending.c.record).where(pending.c.message.in_([str(one) for one in ids]))
-    found = [records.decode(raw) for raw in connection.execute(query.order_by(pending.c.since_ms)).scalars()]
+    found = [records.decode(raw) for (raw,) in _WAITING.of(connection, [(one,) for one in ids])]
     return [record for record in found if isinstance(record, ses.CopyEvent)]
 
 
-def early_events(connection: sa.Connection, ids: Collection[MessageId]) -> dict[MessageId, list[EarlyEvent]]:
+def _waits(connection: sa.Connection) -> bool:
+    """Mostly nothing waits, and one look is less than one for each event."""
+    return connection.execute(sa.select(pending.c.event_id).limit(1)).scalar() is not None
+
+
+def early_events(connection: sa.Connection, ids: Iterable[str]) -> dict[str, list[EarlyEvent]]:
     """Return what was logged of these messages before they came."""
-    if not ids:
-        return {}
-    columns = (event.c.message, event.c.suffix, event.c.type, event.c.at_ms, event.c.agent_class, event.c.link_index)
-    query = sa.select(*columns).where(event.c.message.in_([str(one) for one in ids]))
-    found: dict[MessageId, list[EarlyEvent]] = defaultdict(list)
-    for text, suffix, kind, at_ms, agent_class, link_index in connection.execute(query):
-        copy = copy_id(text, suffix)
-        found[copy.message].append(
-            EarlyEvent(copy=copy, type=EventType(kind), at_ms=at_ms, agent_class=agent_class, link_index=link_index)
+    found: dict[str, list[EarlyEvent]] = defaultdict(list)
+    for text, suffix, kind, at_ms, agent_class, link_index, times in _EARLY.of(connection, [(one,) for one in ids]):
+        found[text].append(
+            EarlyEvent(
+                copy=f"{text}-{suffix}",
+                type=EventType(kind),
+                at_ms=at_ms,
+                agent_class=agent_class,
+                link_index=link_index,
+                times=times,
+            )
         )
     return found
-
-
-def _facts(raw: bytes) -> MessageFacts:
-    """The column holds an `Accepted` without copies: the journal's codec is the one that outlives versions."""
-    record = records.decode(raw)
-    if not isinstance(record, Accepted):
-        raise TypeError(f"a message's facts are a record of kind {type(record).__name__}")
-    return record.facts

@@ -30,7 +30,7 @@ from prometheus_client import Counter
 from tracker.contract.ports import Clock
 from tracker.store.consent import SILENCED, collected_since
 from tracker.store.database import StorageUnavailableError, Store
-from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, link, message, probe, silenced
+from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, link_count, message, probe, silenced
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -138,7 +138,7 @@ class Purge:
         gone = 1 + self._events(connection, event.c.message == name, limit)
         if connection.execute(sa.select(event.c.seq).where(event.c.message == name).limit(1)).first() is not None:
             return gone
-        for table, keys in ((probe, ("event_id",)), (copy, ("suffix",)), (link, ("link_index",))):
+        for table, keys in ((probe, ("event_id",)), (copy, ("suffix",)), (link_count, ("link_index",))):
             if gone >= limit:
                 return gone
             column = table.c[keys[0]]

@@ -5,8 +5,13 @@ Ids are stored as their text, so that a row can be found with the database's own
 
 Theory:
     `event` is the log: a row is written once, with its finished record, and `seq` never goes back, so publishers and
-    `mailwake events --follow` read it by position. The counters of `copy` and `copy_link` are roll-ups of it, kept in
-    the same transaction: statistics never scan the log, whose rows are thousands of bytes long.
+    `mailwake events --follow` read it by position; a verdict that later hits change is changed in `agent_class`, not in
+    the record. All counters are roll-ups of the log, kept in the same transaction: statistics never scan it, since its
+    rows are thousands of bytes long.
+
+    Roll-ups hold no ids and no addresses, so they may be kept longer than what they count. Text that is part of a key
+    is empty where there is none. `span_ms` is how much time a row stands for, a quarter of an hour or a day (UTC):
+    the days are there so that a month is read as quickly as an afternoon.
 """
 
 from typing import Final
@@ -25,6 +30,9 @@ from sqlalchemy import (
     Text,
     text,
 )
+
+from tracker.core.statistics import LINK_NAMES as LINK_STATISTICS
+from tracker.core.statistics import NAMES as STATISTICS
 
 HEAD: Final = "0007"  # the revision that these tables are
 
@@ -58,16 +66,11 @@ copy: Final = Table(
     Column("human_opens", Integer, nullable=False),
     Column("clicks", Integer, nullable=False),
     Column("human_clicks", Integer, nullable=False),
+    Column("opened_ms", BigInteger),  # the first one, as the next three: of any, and of those by humans
+    Column("human_opened_ms", BigInteger),
+    Column("clicked_ms", BigInteger),
+    Column("human_clicked_ms", BigInteger),
     Index("ix_copy_recipient", "recipient"),  # made with COLLATE NOCASE, which a query that uses it must say, too
-    sqlite_with_rowid=False,
-)
-
-link: Final = Table(
-    "link",
-    metadata,
-    Column("message", ForeignKey("message.message", ondelete="CASCADE"), primary_key=True),
-    Column("link_index", Integer, primary_key=True),
-    Column("url", Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -245,5 +248,96 @@ forgotten: Final = Table(
     metadata,
     Column("person", LargeBinary, primary_key=True),
     Column("at_ms", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# --- roll-ups: what `rollups.py` keeps ----------------------------------------------------------------------------
+
+
+def _counts(names: tuple[str, ...]) -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+message_count: Final = Table(  # what became of the copies of one message
+    "message_count",
+    metadata,
+    Column("message", ForeignKey("message.message", ondelete="CASCADE"), primary_key=True),
+    *_counts(STATISTICS),
+    sqlite_with_rowid=False,
+)
+
+link_count: Final = Table(  # how the copies of one message followed one of its links; no row before the first did
+    "link_count",
+    metadata,
+    Column("message", ForeignKey("message.message", ondelete="CASCADE"), primary_key=True),
+    Column("link_index", Integer, primary_key=True),
+    *_counts(LINK_STATISTICS),
+    sqlite_with_rowid=False,
+)
+
+roll_up_event: Final = Table(  # events by when they happened
+    "roll_up_event",
+    metadata,
+    Column("span_ms", BigInteger, primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("configuration_set", Text, primary_key=True),
+    Column("from_domain", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("agent_class", Text, primary_key=True),
+    Column("first", Boolean, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+roll_up_mail: Final = Table(  # what became of mail, by when it was accepted
+    "roll_up_mail",
+    metadata,
+    Column("span_ms", BigInteger, primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
+    Column("configuration_set", Text, primary_key=True),
+    Column("from_domain", Text, primary_key=True),
+    *_counts(STATISTICS),
+    sqlite_with_rowid=False,
+)
+
+roll_up_tag: Final = Table(  # the same, by the day and a tag of the message's own
+    "roll_up_tag",
+    metadata,
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    *_counts(STATISTICS),
+    sqlite_with_rowid=False,
+)
+
+roll_up_link: Final = Table(  # how destinations were followed, by the day when the message was accepted
+    "roll_up_link",
+    metadata,
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("configuration_set", Text, primary_key=True),
+    Column("url", Text, primary_key=True),
+    *_counts(LINK_STATISTICS),
+    sqlite_with_rowid=False,
+)
+
+roll_up_hit: Final = Table(  # opens and clicks by the day when they happened: once by device, once by country
+    "roll_up_hit",
+    metadata,
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("trait", Text, primary_key=True),  # "device", "country"
+    Column("value", Text, primary_key=True),
+    Column("configuration_set", Text, primary_key=True),
+    Column("type", Text, primary_key=True),
+    Column("agent_class", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+roll_up_value: Final = Table(  # which values of a day are counted by name, the others being `other`: `values.py`
+    "roll_up_value",
+    metadata,
+    Column("day_ms", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
     sqlite_with_rowid=False,
 )
