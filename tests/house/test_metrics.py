@@ -13,8 +13,8 @@ _KINDS = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
 # What may be a label: names of the configuration, and words of ours. Never what a client, a recipient or an upstream
 # chooses: each value is a time series for ever, and may be a person's.
 _CLOSED = {
-    "action", "code", "destination", "fault", "host", "outcome", "reason", "result", "server_name", "set", "type",
-    "upstream", "why",
+    "action", "code", "destination", "fault", "host", "outcome", "reason", "result", "server_name", "set", "table",
+    "type", "upstream", "why",
 }  # fmt: skip
 
 

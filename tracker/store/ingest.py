@@ -46,16 +46,24 @@ PRUNE_EVERY_S: Final = 300.0
 TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
 ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
 
+ALONE: Final = Counter(
+    "mailwake_ingest_alone_total", "Events that waited in vain for the acceptance of their message: it is not known."
+)
+
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """What a transaction leaves behind: where to read on, since when the first event waits, what was taken in."""
+    """What a transaction leaves behind: where to read on, since when the first event waits, what was taken in.
+
+    `alone` are those whose message stayed unknown.
+    """
 
     cursor: Mapping[str, Position]
     waiting_since_ms: int | None
     taken: tuple[EventType, ...] = ()
+    alone: int = 0
 
 
 class Ingester:
@@ -140,6 +148,7 @@ class Ingester:
             return False
         self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
         taken = self._state.taken if self._state is not None else ()
+        ALONE.inc(self._state.alone if self._state is not None else 0)
         for kind in taken:
             TAKEN.labels(kind.value).inc()
         if taken:
@@ -166,11 +175,13 @@ class Ingester:
             entries = [Entry(slot=batch.slot, raw=raw) for raw in batch.entries if not isinstance(raw, Damaged)]
             taken += self._apply(connection, now, entries)
             _move_cursor(connection, batch)
-        taken += self._apply(connection, now, _waited_out(connection, now))
+        alone = _waited_out(connection, now)
+        taken += self._apply(connection, now, alone)
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
             taken=tuple(taken),
+            alone=len(alone),
         )
 
     def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> list[EventType]:
