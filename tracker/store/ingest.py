@@ -55,15 +55,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """What a transaction leaves behind: where to read on, since when the first event waits, what was taken in.
-
-    `alone` are those whose message stayed unknown.
-    """
+    """What a transaction leaves behind: where to read on, since when the first event waits, what was taken in."""
 
     cursor: Mapping[str, Position]
     waiting_since_ms: int | None
     taken: tuple[EventType, ...] = ()
-    alone: int = 0
 
 
 class Ingester:
@@ -148,7 +144,6 @@ class Ingester:
             return False
         self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
         taken = self._state.taken if self._state is not None else ()
-        ALONE.inc(self._state.alone if self._state is not None else 0)
         for kind in taken:
             TAKEN.labels(kind.value).inc()
         if taken:
@@ -176,12 +171,12 @@ class Ingester:
             taken += self._apply(connection, now, entries)
             _move_cursor(connection, batch)
         alone = _waited_out(connection, now)
+        ALONE.inc(len(alone))
         taken += self._apply(connection, now, alone)
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
             taken=tuple(taken),
-            alone=len(alone),
         )
 
     def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> list[EventType]:
