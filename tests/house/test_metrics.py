@@ -40,4 +40,15 @@ def _metrics() -> Iterator[tuple[str, str, list[str]]]:
             match node:
                 case ast.Call(func=ast.Name(id=kind), args=[ast.Constant(value=str(name)), _, *rest]) if kind in _KINDS:
                     shown = name.removesuffix("_total") + "_total" * (kind == "Counter")
-                    yield shown, _KINDS[kind], list(ast.literal_eval(rest[0])) if rest else []
+                    yield shown, _KINDS[kind], _labels(tree, rest[0]) if rest else []
+
+
+def _labels(tree: ast.Module, node: ast.expr) -> list[str]:
+    """Read the names of labels, which may be a constant of the module."""
+    if isinstance(node, ast.Name):
+        node = next(
+            one.value
+            for one in tree.body
+            if isinstance(one, ast.AnnAssign) and one.value is not None and ast.unparse(one.target) == node.id
+        )
+    return list(ast.literal_eval(node))

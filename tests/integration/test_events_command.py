@@ -138,6 +138,17 @@ async def test_no_page_reads_the_log_from_its_beginning(tmp_path: Path, wanted: 
         assert not any("rowid>?" in step for step in searches)
 
 
+async def test_a_click_without_an_open_makes_no_open_up(tmp_path: Path) -> None:
+    """Images are mostly off; whoever counts opens would count clicks twice."""
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), clicked(1), clicked(2))
+        kinds = [body["eventType"] for body in here.bodies()]
+        firsts = [body["mailwake"]["first"] for body in here.bodies()]
+
+        assert (kinds, firsts) == (["Send", "Click", "Click"], [True, True, False])
+        assert here.rows("SELECT opens, clicks FROM copy") == [(0, 2)]
+
+
 async def test_lines_are_for_people(tmp_path: Path) -> None:
     """Time, type, recipient, message, verdict, and what is special to the type."""
     async with node(tmp_path) as here:

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from tests.certificates import make_certificate
 from tests.integration.serving import CONFIG, Server, configure, mailwake, serving
+from tests.integration.test_inherited_sockets import _handed_on as handed_on
 from tests.integration.tracking import KEY
 from tests.unit.hits import SETTINGS
 from tests.unit.tokens import NOW
@@ -251,6 +252,19 @@ def test_a_reload_swaps_certificates_and_a_broken_one_changes_nothing(tmp_path: 
             with _client(server, new, "two.example") as other:
                 assert _ask(other).startswith(b"HTTP/1.1 200 ")
             assert _ask(held).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_socket_that_was_handed_on_speaks_tls(tmp_path: Path) -> None:
+    """The address in the file says how; the service manager's socket has no scheme."""
+    make_certificate(tmp_path, "one", hosts=HOSTS["one"])
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        listen = f'["http://127.0.0.1:0", "https://127.0.0.1:{bound.getsockname()[1]}"]'
+        config = _config(tmp_path, _table("one"), listen)
+        with serving(config, by=(handed_on([bound]), [bound]), environ={"LISTEN_FDS": "1"}) as server:
+            server.listening["tracker"].reverse()
+            assert server.listening["tracker"][0] == f"https://127.0.0.1:{bound.getsockname()[1]}"
+            with _client(server, tmp_path / "one-cert.pem", "one.example") as secure:
+                assert _ask(secure).startswith(b"HTTP/1.1 200 ")
 
 
 def test_curl_and_check_find_the_host(tmp_path: Path, require_tool: Callable[[str], str]) -> None:

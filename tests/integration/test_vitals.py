@@ -148,6 +148,23 @@ async def test_the_backlog_of_the_journals_is_told(tmp_path: Path) -> None:
         assert told() == (0, 0)
 
 
+async def test_an_event_whose_message_stays_unknown_is_counted(tmp_path: Path) -> None:
+    """It has no recipient, which somebody will ask about; one that merely waits is not counted."""
+
+    def alone() -> float:
+        return REGISTRY.get_sample_value("mailwake_ingest_alone_total") or 0
+
+    before = alone()
+    async with node(tmp_path) as here:
+        await here.take_in(opened(1))
+        assert alone() == before
+        here.now += timedelta(seconds=61)
+        await here.take_in()
+        await here.take_in(accepted(), opened(2))
+
+    assert alone() == before + 1
+
+
 async def test_while_the_storage_keeps_up_the_lag_stays_small(tmp_path: Path) -> None:
     """There is always something new behind it; what counts is how long that has waited."""
     async with node(tmp_path) as here:

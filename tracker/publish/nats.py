@@ -143,6 +143,7 @@ class _Link:
                     user_jwt_cb=(lambda: bytearray(ours.jwt.encode())) if ours is not None else None,
                     signature_cb=ours.sign if ours is not None else None,
                     tls=tls,
+                    dont_randomize=True,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,

@@ -50,6 +50,10 @@ PRUNE_EVERY_S: Final = 30.0  # a journal that has reached its size waits for it
 TAKEN: Final = Counter("mailwake_ingest_events_total", "Events taken into the storage.", ["type"])
 ASIDE: Final = Counter("mailwake_ingest_aside_total", "Journal records that could not be read or applied.")
 
+ALONE: Final = Counter(
+    "mailwake_ingest_alone_total", "Events that waited in vain for the acceptance of their message: it is not known."
+)
+
 _log = structlog.get_logger()
 
 
@@ -174,7 +178,9 @@ class Ingester:
             entries = [Entry(slot=batch.slot, raw=raw) for raw in batch.entries if not isinstance(raw, Damaged)]
             taken += self._apply(connection, now, entries)
             _move_cursor(connection, batch)
-        taken += self._apply(connection, now, _waited_out(connection, now))
+        alone = _waited_out(connection, now)
+        ALONE.inc(len(alone))
+        taken += self._apply(connection, now, alone)
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
