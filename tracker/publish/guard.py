@@ -8,7 +8,9 @@ already, so the socket is refused too: every connection has one.
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -77,9 +79,33 @@ class Guard(AbstractResolver):
 
 
 async def ask_system(host: str) -> list[str]:
-    """Look a name up as this machine does."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    """Look a name up as this machine does, on a thread of its own.
+
+    A name server that is silent holds up nobody else so, upstreams of mail least of all, nor the end of the process.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def tell(addresses: list[str], error: Exception | None) -> None:
+        if found.done():  # nobody waits any more
+            return
+        if error is None:
+            found.set_result(addresses)
+        else:
+            found.set_exception(error)
+
+    def ask() -> None:
+        addresses: list[str] = []
+        trouble: Exception | None = None
+        try:
+            addresses = [str(row[4][0]) for row in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is no name in IDNA
+            trouble = error
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, addresses, trouble)
+
+    threading.Thread(target=ask, name="publish-dns", daemon=True).start()
+    return await found
 
 
 def guard_of(url_scheme: str, *, allow_private: bool, lookup: Lookup = ask_system) -> Guard:

@@ -107,7 +107,7 @@ class Publisher:
         while True:
             try:
                 names = tuple(self._settings.destinations)
-                found = await self._store.read(partial(deadletters.standings, destinations=names))
+                found = await self._store.read(partial(deadletters.lags, destinations=names))
             except StorageUnavailableError:  # the store has said so, and the last figures stand
                 found = {}
             for name, standing in found.items():

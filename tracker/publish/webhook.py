@@ -18,6 +18,7 @@ import errno
 import os
 import re
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -70,10 +71,10 @@ class WebhookWriter:
 
     async def write(self, entries: Sequence[LogEntry], now: datetime) -> Outcome:
         """Post the events, as many in a request as the destination wants, until one request fails."""
-        done = 0
+        done, began_s = 0, time.monotonic()
         while done < len(entries):
             request = entries[done : done + self._size(entries[done:])]
-            answer = await self._post(request, now)
+            answer = await self._post(request, now + timedelta(seconds=int(time.monotonic() - began_s)))
             if answer.status is not None and 200 <= answer.status < 300:
                 done += len(request)
                 self._again = self._doubts = ("", 0)

@@ -4,7 +4,7 @@ Each function runs inside a transaction of `Store.read` or `Store.write`.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -88,25 +88,28 @@ def ask_again(
     return connection.execute(dead_letter.update().where(chosen).values(replay_ms=to_ms(at))).rowcount
 
 
-def standings(connection: sa.Connection, destinations: Iterable[str]) -> dict[str, Standing]:
-    """Return where each of the destinations stands."""
+def lags(connection: sa.Connection, destinations: Iterable[str]) -> dict[str, Standing]:
+    """Return how far behind each of the destinations is, and no more of where it stands: it is asked each second."""
     end = connection.execute(sa.select(sa.func.max(event.c.seq))).scalar() or 0
     cursors = {row.destination: row.seq for row in connection.execute(sa.select(destination_cursor))}
-    states = {row["destination"]: state_of(row) for row in connection.execute(sa.select(destination_state)).mappings()}
-    count = sa.select(dead_letter.c.destination, sa.func.count(), sa.func.count(dead_letter.c.replay_ms))
-    dead = {name: (of_all, marked) for name, of_all, marked in connection.execute(count.group_by("destination"))}
     found = {}
     for name in destinations:
         seq = cursors.get(name, end)
-        of_all, marked = dead.get(name, (0, 0))
-        found[name] = Standing(
-            state=states.get(name),
-            behind=max(end - seq, 0),
-            oldest=_oldest(connection, seq) if seq < end else None,
-            dead_letters=of_all,
-            replaying=marked,
-        )
+        oldest = _oldest(connection, seq) if seq < end else None
+        found[name] = Standing(behind=max(end - seq, 0), oldest=oldest)
     return found
+
+
+def standings(connection: sa.Connection, destinations: Iterable[str]) -> dict[str, Standing]:
+    """Return where each of the destinations stands."""
+    states = {row["destination"]: state_of(row) for row in connection.execute(sa.select(destination_state)).mappings()}
+    count = sa.select(dead_letter.c.destination, sa.func.count(), sa.func.count(dead_letter.c.replay_ms))
+    counted = connection.execute(count.group_by(dead_letter.c.destination))
+    dead = {name: {"dead_letters": of_all, "replaying": marked} for name, of_all, marked in counted}
+    return {
+        name: replace(standing, state=states.get(name), **dead.get(name, {}))
+        for name, standing in lags(connection, destinations).items()
+    }
 
 
 def _oldest(connection: sa.Connection, after: int) -> datetime | None:

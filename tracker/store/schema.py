@@ -218,6 +218,7 @@ dead_letter: Final = Table(
     Column("replay_ms", BigInteger),  # when somebody asked that it is sent again, null while nobody does
     Column("body", Text, nullable=False),  # the record, as it is in the log
     Index("ix_dead_letter_destination", "destination", "replay_ms", "id"),
+    Index("ix_dead_letter_copy", "message", "suffix"),  # what is forgotten or purged goes with its message
     sqlite_autoincrement=True,  # `replay --id` must not come to mean another
 )
 

@@ -39,3 +39,4 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_dead_letter_destination", "dead_letter", ["destination", "replay_ms", "id"])
+    op.create_index("ix_dead_letter_copy", "dead_letter", ["message", "suffix"])
