@@ -13,19 +13,17 @@ from tracker.contract.errors import IdError, RecordError
 from tracker.contract.events import JournalRecord
 from tracker.contract.ids import CopyId, EventId, MessageId
 
-_IDS: Final = (MessageId, CopyId, EventId)
-
 
 def id_to_text(value: object) -> str:
     """Return an id as its text: the `enc_hook` of every file of ours that holds ids."""
-    if isinstance(value, _IDS):
+    if isinstance(value, MessageId | CopyId | EventId):
         return str(value)
     raise NotImplementedError(f"{type(value).__name__} has no place in a record")
 
 
 def id_from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
     """Read an id from its text: the `dec_hook` of the same files. ValueError: it is none."""
-    if kind in _IDS and isinstance(value, str):
+    if kind in (MessageId, CopyId, EventId) and isinstance(value, str):
         try:
             return kind.parse(value)
         except IdError as error:
