@@ -214,6 +214,11 @@ class Service:
         lines = fetch(f"http://{host}:{port}/metrics")[2].decode().splitlines()
         return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), "0"))
 
+    def cpu_s(self) -> float:
+        """Return the processor time that the process has used so far (Linux)."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def memory_mb(self) -> float:
         """Return the memory of the process, of what it shares its part (Linux: PSS)."""
         assert self._process is not None

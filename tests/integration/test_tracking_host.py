@@ -79,7 +79,33 @@ async def test_a_link_redirects_to_exactly_the_authors_url(host: Host, url: str)
     assert record.url == url
 
 
-@pytest.mark.parametrize("rest", ["?utm=1&x=[]|{}", ".", ")", ">", "=", '"', "'", "\\", "%", "%zz", "/../../x", ";a"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "?utm=1&x=[]|{}",
+        ".",
+        ")",
+        ">",
+        "=",
+        '"',
+        "'",
+        "\\",
+        "%",
+        "%zz",
+        "/../../x",
+        ";a",
+        "=3D",
+        "=3D=3D",
+        "&utm_source=x&y=z",
+        "?utm=1?utm=2",
+        "%3E",
+        "%0D%0A",
+        ").",
+        '">',
+        "?=",
+        "/",
+    ],
+)
 async def test_what_clients_append_is_ignored(host: Host, rest: str) -> None:
     """Whatever the library thinks of such a path."""
     assert (await host.ask(path_to(link()) + rest)).fields.get("location") == URL

@@ -147,6 +147,24 @@ async def test_the_connection_that_was_silent_longest_makes_room(host: Host) -> 
         await writer.wait_closed()
 
 
+async def test_of_many_that_come_at_once_only_so_many_stay(host: Host) -> None:
+    """The loop takes in a thousand in one turn, before it hears that the first of them are gone."""
+    host.max_connections = 5
+    opened = await asyncio.gather(*(asyncio.open_connection(*host.address) for _ in range(50)))
+    ends = [asyncio.create_task(reader.read()) for reader, _ in opened]
+    async with asyncio.timeout(20):
+        while sum(end.done() for end in ends) < 45:
+            await asyncio.wait([end for end in ends if not end.done()], return_when=asyncio.FIRST_COMPLETED)
+
+    assert sum(end.done() for end in ends) == 45
+    assert (await host.ask("/healthz")).status == 200
+    for _, writer in opened:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    assert set(await asyncio.gather(*ends)) == {b""}
+
+
 async def test_who_asks_and_does_not_read_is_cut_off(host: Host) -> None:
     """Answers are not gathered without bound for somebody who wants none; others are answered meanwhile."""
     before = _value("mailwake_http_unread_total")

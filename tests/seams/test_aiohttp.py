@@ -1,4 +1,4 @@
-"""What the tracking host relies on in aiohttp, and what it must not trust it with: seams S17 and S18."""
+"""What the tracking host relies on in aiohttp, and what it must not trust it with: seams S17, S18 and S23."""
 
 import asyncio
 import logging
@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -49,7 +51,7 @@ async def _hello(_: web.BaseRequest) -> web.StreamResponse:
     ],
 )
 def test_the_librarys_redirect_rewrites_the_destination(url: str, rewritten: str) -> None:
-    """S17: so `tracker.web.hits` never uses it."""
+    """S17: so `tracker.web.render` never uses it."""
     assert web.HTTPFound(url).headers["Location"] == rewritten
 
 
@@ -83,7 +85,7 @@ async def test_the_raw_path_is_that_of_the_request_line() -> None:
 
 
 async def test_a_malformed_request_is_logged_and_echoed(caplog: pytest.LogCaptureFixture) -> None:
-    """S18: and told to whoever sent it. `tracker.web.app` overrides `handle_error`, which does both."""
+    """S18: and told to whoever sent it. `tracker.web.connection` overrides `handle_error`, which does both."""
     async with _serve(_hello) as address:
         answer = await _exchange(address, b"GET /l/secret HTTP/1.1\r\nno colon\r\n\r\n")
 
@@ -137,3 +139,59 @@ async def test_the_limits_of_lines_can_be_raised(part: str) -> None:
 
     assert b" 400 " in refused.partition(b"\r\n")[0]
     assert b" 200 " in answered.partition(b"\r\n")[0]
+
+
+class _Watched(web.RequestHandler):
+    """Notes what the short way of `tracker.web.connection` goes by, before and after each read."""
+
+    __slots__ = ("seen",)
+
+    def data_received(self, data: bytes) -> None:
+        waiter, self._waiter = self._waiter, None
+        self.seen = [waiter is not None and not waiter.done()]
+        super().data_received(data)
+        self._waiter = waiter
+        self.seen += [len(self._messages) == 1, not self._close, not self._force_close, not self._buffer_paused]
+        message, payload = self._messages.popleft()
+        self.seen.append(isinstance(message, RawRequestMessage) and payload is EMPTY_PAYLOAD)
+        assert self._parser is not None
+        self._parser.message_consumed()
+        self.seen += [self._request_in_progress is False, self._handler_waiter is None]
+        self.seen.append(self._next_keepalive_close_time > self._loop.time())
+        assert self.transport is not None
+        self.transport.write(repr(self.seen).encode())
+        self.transport.close()
+
+
+class _Watching(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Watched(self, loop=asyncio.get_running_loop())
+
+
+async def test_a_request_can_be_taken_before_the_librarys_task_wakes() -> None:
+    """S23: while its task sleeps, what was parsed lies in `_messages`, and nobody is told that it does."""
+    runner = web.ServerRunner(_Watching(_hello))
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listening).start()
+    answer = await _exchange(listening.getsockname(), b"GET /i/x HTTP/1.1\r\nHost: x\r\n\r\n")
+    await runner.cleanup()
+
+    assert answer == repr([True] * 9).encode()
+
+
+async def test_a_transport_reads_as_much_as_it_is_told() -> None:
+    """S23: 256 KiB at once, unless another number is set, which is no part of what asyncio promises."""
+    made: list[int] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(getattr(transport, "max_size", 0))
+            transport.close()
+
+    server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
+    await _exchange(server.sockets[0].getsockname(), b"")
+    server.close()
+    await server.wait_closed()
+
+    assert made == [256 * 1024]

@@ -100,6 +100,11 @@ PIXEL_ANSWER: Final = HttpAnswer(
     headers=(("Content-Type", "image/gif"), ("Cache-Control", "no-store, no-cache, must-revalidate, private")),
     body=PIXEL,
 )
+REDIRECT_FIELDS: Final = (
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Robots-Tag", "noindex, nofollow"),
+)
 NOT_FOUND: Final = plain(404, "There is nothing here.\n")
 METHOD_NOT_ALLOWED: Final = plain(405, "Only GET and HEAD are answered here.\n", ("Allow", "GET, HEAD"))
 
@@ -183,15 +188,8 @@ def path_of(target: str) -> str:
 
 
 def _redirect(destination: str) -> HttpAnswer:
-    return HttpAnswer(
-        status=302,  # never 301: a cached redirect hides later clicks
-        headers=(
-            ("Location", destination),
-            ("Cache-Control", "no-store"),
-            ("Referrer-Policy", "no-referrer"),
-            ("X-Robots-Tag", "noindex, nofollow"),
-        ),
-    )
+    # Never 301: a cached redirect hides later clicks.
+    return HttpAnswer(status=302, headers=(("Location", destination), *REDIRECT_FIELDS))
 
 
 def _gone(reason: str) -> HttpAnswer:

@@ -78,7 +78,8 @@ class Connections(web.Server):
             self._by_silence[handler] = None
             if len(self._by_silence) > self._max_connections():
                 CLOSED_FOR_ROOM.inc()
-                next(iter(self._by_silence)).cut()
+                silent, _ = self._by_silence.popitem(last=False)
+                silent.cut()
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Forget a connection."""
@@ -142,6 +143,7 @@ class Connection(web.RequestHandler):
         while self._messages and not self._is_hit_waiting and not self._close and not self._force_close:
             message, payload = self._messages[0]
             if not _is_plain(message) or payload is not EMPTY_PAYLOAD or self._buffer_paused or self._parser is None:
+                self._connections.has_spoken(self)
                 if self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(None)
                 break

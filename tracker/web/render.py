@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tracker.core.hit import NOT_FOUND, PIXEL_ANSWER, HttpAnswer
+from tracker.core.hit import NOT_FOUND, PIXEL_ANSWER, REDIRECT_FIELDS, HttpAnswer
 
 SERVER: Final = "web"  # says neither what nor which version; aiohttp would say both
 
@@ -29,7 +29,9 @@ def render(http: HttpAnswer, *, unix_s: int) -> bytes:
 
     ValueError: a field has a character that no field may have, a broken contract of whoever made the answer.
     """
-    head = _HEADS.get(id(http)) or _head(http)
+    head = _HEADS.get(id(http))
+    if head is None:
+        head = _redirect_head(http.headers[0][1]) if http.headers[1:] == REDIRECT_FIELDS else _head(http)
     return head + _date(unix_s) + http.body
 
 
@@ -41,6 +43,13 @@ def _head(http: HttpAnswer) -> bytes:
     return lines.encode("ascii")
 
 
+def _redirect_head(location: str) -> bytes:
+    """Do as `_head` for a redirect: only what differs from the last one is put together."""
+    if not location.isprintable():
+        raise ValueError("a location has a character that no field may have")
+    return _REDIRECT_BEGINS + location.encode("ascii") + _REDIRECT_ENDS
+
+
 @lru_cache(maxsize=2)
 def _date(unix_s: int) -> bytes:
     return f"Date: {formatdate(unix_s, usegmt=True)}\r\n\r\n".encode("ascii")
@@ -48,3 +57,6 @@ def _date(unix_s: int) -> bytes:
 
 _STATUS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _HEADS: Final = {id(http): _head(http) for http in (PIXEL_ANSWER, NOT_FOUND)}  # constants: their ids are theirs alone
+_REDIRECT_BEGINS, _REDIRECT_ENDS = _head(
+    HttpAnswer(status=302, headers=(("Location", "http://x"), *REDIRECT_FIELDS))
+).split(b"http://x")
