@@ -198,10 +198,10 @@ _HIT_DELAY = "(60000 + n * 15485863 % 7200000)"
 
 
 def _event(kind: str, at: str, where: str, *, agent: str = "NULL", link: str = "NULL", hit: str = "NULL") -> str:
+    number = f"printf('{kind[:2]}%024d', n)"
     body = f"""'{{"eventType":"{kind}","mail":{{"messageId":"' || {_ID} || '","subject":"{"x" * 240}"}}}}'"""
     return f"""{_NUMBERS} INSERT INTO event (event_id, type, at_ms, message, suffix, configuration_set, from_domain,
-    first, agent_class, link_index, hit, body)
-    SELECT printf('{kind[:2]}%024d', n), '{kind}', {at}, {_ID}, '000000000001',
+    first, agent_class, link_index, hit, body) SELECT {number}, '{kind}', {at}, {_ID}, '000000000001',
     {_SET}, {_DOMAIN}, 1, {agent}, {link}, {hit}, {body} FROM n WHERE {where}"""
 
 

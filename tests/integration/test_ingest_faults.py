@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from tests.unit.happenings import accepted, clicked, delivery, opened
 from tracker.contract import records
 from tracker.journal.reader import Batch, Damaged, Position
 from tracker.journal.segment import Fault
-from tracker.store import schema
+from tracker.store import ingest, schema
 from tracker.store.database import BUSY_TIMEOUT_MS, StorageUnavailableError, Store, reading
 from tracker.store.ingest import Ingester
-from tracker.store.intake import Intake
+from tracker.store.intake import Entry, Intake
 
 
 class _KilledError(BaseException):
@@ -62,7 +63,7 @@ async def test_a_storage_that_is_locked_from_the_start_is_waited_for(tmp_path: P
             assert len(here.bodies()) == 1
 
 
-@pytest.mark.parametrize("statement", ["INSERT INTO message", "INSERT INTO event", "INSERT INTO cursor"])
+@pytest.mark.parametrize("statement", ["INSERT INTO message (", "INSERT INTO event", "INSERT INTO cursor"])
 async def test_a_kill_in_the_middle_leaves_all_or_nothing(tmp_path: Path, statement: str) -> None:
     """Rows, counters and cursor are one transaction: after the kill the batch is read again, once."""
 
@@ -222,3 +223,40 @@ class _Raws:
 def _with(ingester: Ingester, raws: _Raws) -> Ingester:
     ingester._reader = raws  # type: ignore[assignment]
     return ingester
+
+
+async def test_large_records_are_taken_in_by_portions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of records is in memory at once, so a batch of large ones is cut, and the next one is no larger."""
+    sizes: list[int] = []
+    take = Intake.take
+
+    def note(self: Intake, entries: Sequence[Entry]) -> None:
+        sizes.append(sum(len(entry.raw) for entry in entries))
+        take(self, entries)
+
+    monkeypatch.setattr(Intake, "take", note)
+    monkeypatch.setattr(ingest, "INTAKE_BYTES", 10_000)
+    async with node(tmp_path) as here:
+        await here.take_in(*(accepted(number, subject="x" * 3000) for number in range(1, 12)), delivery(7), opened(1))
+
+        assert len(here.bodies()) == 13
+        assert len(sizes) > 3
+        assert max(sizes) <= 10_000
+
+
+@pytest.mark.parametrize(
+    "asked, came, size_bytes, expected",
+    [
+        (ingest.BATCH, ingest.BATCH - 1, 100, ingest.BATCH),
+        (ingest.BATCH, ingest.BATCH, 100, ingest.BATCH_BEHIND),
+        (ingest.BATCH_BEHIND, ingest.BATCH_BEHIND, 100, ingest.BATCH_BEHIND),
+        (ingest.BATCH, ingest.BATCH, 100_000, ingest.BATCH),
+    ],
+)
+def test_a_batch_is_large_where_ingest_is_behind_and_records_are_small(
+    asked: int, came: int, size_bytes: int, expected: int
+) -> None:
+    """Catching up is fast, and memory has a limit."""
+    batch = Batch(slot="00", after=Position(segment="a", offset=1), entries=(b"x" * size_bytes,) * came)
+
+    assert ingest._next_batch([batch], asked) == expected

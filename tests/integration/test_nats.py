@@ -280,7 +280,7 @@ async def test_a_server_killed_again_and_again_gets_every_event(
         publisher = Publisher(
             store=here.store,
             settings=settings,
-            clock=lambda: here.now + timedelta(seconds=time.monotonic() - began_s),
+            clock=lambda: datetime.now(UTC) + timedelta(seconds=time.monotonic() - began_s),
             writers={"bus": bus},
             schedule=lambda _: Schedule(pauses=[timedelta(milliseconds=20)]),
             poll_s=0.02,

@@ -12,10 +12,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from tracker.contract.events import EventType
-from tracker.store import schema
+from tracker.store import dashboard, schema
 from tracker.store.backlog import behind_bytes, read_places
 from tracker.store.database import StorageUnavailableError, Store
-from tracker.store.times import from_ms, to_ms
+from tracker.store.times import from_ms
 
 PERIOD: Final = timedelta(days=1)
 
@@ -54,9 +54,7 @@ async def look(store: Store, journal_root: Path, now: datetime) -> StorageView:
 
     def work(connection: sa.Connection) -> StorageView:
         event = schema.event.c
-        since = event.at_ms >= to_ms(now - PERIOD)
-        rows = connection.execute(sa.select(event.type, sa.func.count()).where(since).group_by(event.type))
-        found = {str(kind): int(count) for kind, count in rows}
+        found = dashboard.event_totals(connection, since=now - PERIOD)
         last = connection.execute(sa.select(sa.func.max(event.at_ms))).scalar()
         return StorageView(
             counts={kind.value: found.get(kind.value, 0) for kind in EventType},

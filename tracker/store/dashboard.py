@@ -106,6 +106,13 @@ def events(connection: sa.Connection, by: Grouping, *, since: datetime | None = 
     ]
 
 
+def event_totals(connection: sa.Connection, *, since: datetime) -> dict[str, int]:
+    """Count the events that happened since then, by type; a type that did not happen is absent."""
+    rows = _spans(roll_up_event, since, "set")
+    found = connection.execute(sa.select(rows.c.type, sa.func.sum(rows.c.count)).group_by(rows.c.type))
+    return {str(kind): int(count) for kind, count in found}
+
+
 def tags(
     connection: sa.Connection, *, since: datetime | None = None, tag: str | None = None, limit: int = 50
 ) -> list[TagStatistics]:

@@ -40,7 +40,10 @@ from tracker.store.publishing import enter
 from tracker.store.schema import aside, cursor, pending
 from tracker.store.times import to_ms
 
-BATCH: Final = 2000
+BATCH: Final = 500  # of each slot, unless it is behind and its records are small
+BATCH_BEHIND: Final = 4000
+BATCH_BYTES: Final = 16 * 1024 * 1024  # records are not read by the thousand where these would be more
+INTAKE_BYTES: Final = 2 * 1024 * 1024  # a message to 1,000 is 100 KB, and 1,000 records of some KB each
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
@@ -102,6 +105,7 @@ class Ingester:
         self._poll_s = poll_s
         self._gather_s = gather_s
         self._retry_after_s = retry_after_s
+        self._batch = BATCH
         self._news = asyncio.Event()
         self._caught_up = asyncio.Event()
         self._state: _State | None = None
@@ -146,7 +150,8 @@ class Ingester:
         state, self._state = self._state, None  # whatever fails below: ask the storage again where it stands
         if state is None:
             state = await self._store.write(self._begin)
-        batches = await asyncio.to_thread(self._reader.read, state.cursor, max_records=BATCH)
+        batches = await asyncio.to_thread(self._reader.read, state.cursor, max_records=self._batch)
+        self._batch = _next_batch(batches, self._batch)
         if not batches and not _is_over(self._clock(), state.waiting_since_ms):
             self._state = state
             return False
@@ -175,8 +180,8 @@ class Ingester:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
                     _put_aside(connection, now, Entry(slot=batch.slot, raw=b""), _describe(damaged))
-            entries = [Entry(slot=batch.slot, raw=raw) for raw in batch.entries if not isinstance(raw, Damaged)]
-            taken += self._apply(connection, now, entries)
+            for raws in _portions([raw for raw in batch.entries if not isinstance(raw, Damaged)]):
+                taken += self._apply(connection, now, [Entry(slot=batch.slot, raw=raw) for raw in raws])
             _move_cursor(connection, batch)
         alone = _waited_out(connection, now)
         ALONE.inc(len(alone))
@@ -231,6 +236,26 @@ class Ingester:
         except TimeoutError:
             return
         await asyncio.sleep(self._gather_s)
+
+
+def _next_batch(batches: Sequence[Batch], asked: int) -> int:
+    """Say how many records to ask for: many, where there are more than came, and those that came were small."""
+    is_behind = any(len(batch.entries) >= asked for batch in batches)
+    size_bytes = sum(len(raw) for batch in batches for raw in batch.entries if not isinstance(raw, Damaged))
+    would_be_bytes = size_bytes * BATCH_BEHIND // asked
+    return BATCH_BEHIND if is_behind and would_be_bytes <= BATCH_BYTES else BATCH
+
+
+def _portions(raws: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cut a batch where its records are large: what is made of them is in memory at once."""
+    start, size_bytes = 0, 0
+    for index, raw in enumerate(raws):
+        if size_bytes and size_bytes + len(raw) > INTAKE_BYTES:
+            yield raws[start:index]
+            start, size_bytes = index, 0
+        size_bytes += len(raw)
+    if start < len(raws):
+        yield raws[start:]
 
 
 @contextmanager

@@ -114,9 +114,8 @@ class Intake:
     def _load(self, batch: Sequence[ArrivedRecord]) -> None:
         of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
         accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
-        self._messages = known.messages(
-            self._connection, accepted | {copies.key(record.copy)[0] for record in of_copies}
-        )
+        named = {copies.key(record.copy)[0] for record in of_copies}
+        self._messages = known.messages(self._connection, accepted | named)
         new = accepted - self._messages.keys()
         waiting = known.waiting_for(self._connection, new)
         self._waiting = {record.event.text: record for record in waiting}
