@@ -111,6 +111,23 @@ async def test_an_event_stays_until_its_destination_has_it_or_for_a_week(tmp_pat
         assert _count(here, "message", "event") == [1, 1]
 
 
+async def test_a_dead_letter_goes_with_its_event(tmp_path: Path) -> None:
+    """However late it was given up: it has the same record."""
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(1), accepted(2, at=ACCEPTED_AT + DAY))
+
+        def prepare(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("DROP TABLE IF EXISTS dead_letter")
+            connection.exec_driver_sql(
+                "CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, event_id TEXT, at_ms INTEGER)"
+            )
+            connection.exec_driver_sql("INSERT INTO dead_letter SELECT seq, event_id, 9000000000000 FROM event")
+
+        await here.store.write(prepare)
+        assert (await _purge(here, ACCEPTED_AT + 61 * DAY)).rows["dead_letter"] == 1
+        assert here.rows("SELECT id FROM dead_letter") == [(2,)]
+
+
 async def test_a_step_that_takes_long_is_followed_by_a_shorter_one(tmp_path: Path) -> None:
     """The thread of the storage is free between them, and a step has at most the largest number of rows."""
     sizes: list[int] = []

@@ -60,6 +60,7 @@ DROPPED: Final = Counter(
     ["destination"],
 )
 
+_DEAD: Final = sa.table("dead_letter", sa.column("event_id"))
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ class Purge:
         yield self._events_alone
         yield self._probes_alone
         yield self._by_time(aside.name, "at_ms", self._before_ms)
-        yield self._by_time("dead_letter", "at_ms", self._before_ms)
+        yield self._by_time(_DEAD.name, "at_ms", self._before_ms)
         for table, column in ROLL_UPS:
             yield self._by_time(table, column, self._statistics_before_ms)
         yield self._silence
@@ -168,14 +169,18 @@ class Purge:
         cursors = self._cursors(connection)
         got = min(cursors.values(), default=None)
         may_go = sa.true() if got is None else (event.c.seq <= got) | (event.c.at_ms < self._waited_ms)
-        numbers = connection.execute(sa.select(event.c.seq).where(which, may_go).limit(limit)).scalars().all()
-        if not numbers:
+        rows = connection.execute(sa.select(event.c.seq, event.c.event_id).where(which, may_go).limit(limit)).all()
+        if not rows:
             return 0
+        numbers = [row.seq for row in rows]
         for name, cursor in cursors.items():
             missed = sum(number > cursor for number in numbers)
             if missed:
                 DROPPED.labels(name).inc(missed)
                 self.purged.unpublished[name] = self.purged.unpublished.get(name, 0) + missed
+        if sa.inspect(connection).has_table(_DEAD.name):
+            of_these = sa.delete(_DEAD).where(_DEAD.c.event_id.in_([row.event_id for row in rows]))
+            self.purged.count(_DEAD.name, connection.execute(of_these).rowcount)
         connection.execute(event.delete().where(event.c.seq.in_(numbers)))
         return self.purged.count(event.name, len(numbers))
 
