@@ -99,6 +99,7 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
     last = await storage.read(last_number)
     ids = {str(one.id) for one in copies}
     lines, behind = await _erase_lines(config, storage, work, ids=ids, began_s=began_s, last=last)
+    await storage.write(work.late_dead_letters)
     waiting, removed = _leave_spool(config, persons, address)
     is_whole = await _empty_log(config)
     erased = work.erased

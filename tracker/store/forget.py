@@ -72,6 +72,7 @@ class Forgetting:
         self._address = address
         self._persons = persons
         self._person = persons.of(address)
+        self._event_ids: list[str] = []
         self._now_ms = to_ms(now)
         self._since_ms = collected_since(now, collect_for)
 
@@ -210,9 +211,16 @@ class Forgetting:
 
     def _delete_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
         ids = list(event_ids)
-        if ids and _has_dead_letters(connection):
-            gone = sa.delete(_DEAD).where(_DEAD.c.event_id.in_(ids))
-            self.erased.dead_letters += connection.execute(gone).rowcount
+        self._event_ids += ids
+        if _has_dead_letters(connection):
+            for start in range(0, len(ids), PAGE):
+                gone = sa.delete(_DEAD).where(_DEAD.c.event_id.in_(ids[start : start + PAGE]))
+                self.erased.dead_letters += connection.execute(gone).rowcount
+
+    def late_dead_letters(self, connection: sa.Connection) -> None:
+        """Delete those that a publisher has made since, of events that it had read before they went."""
+        ids, self._event_ids = self._event_ids, []
+        self._delete_dead_letters(connection, ids)
 
     def _redact_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
         ids = list(event_ids)
