@@ -132,7 +132,7 @@ class Forgetting:
     def rejects(self, connection: sa.Connection, after: int) -> int | None:
         """Delete or redact a page of the Rejects; returns where the next page begins, None where there is none."""
         query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
-            event.c.type == "reject", event.c.seq > after
+            event.c.type == sa.literal_column("'reject'"), event.c.seq > after
         )
         rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
         for seq, event_id, body in rows:

@@ -68,7 +68,9 @@ def _events(connection: sa.Connection, one: PersonsCopy) -> list[tuple[str, str]
 
 
 def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[tuple[str, str]]:
-    rows = connection.execute(sa.select(event.c.event_id, event.c.body).where(event.c.type == "reject"))
+    rows = connection.execute(
+        sa.select(event.c.event_id, event.c.body).where(event.c.type == sa.literal_column("'reject'"))
+    )
     return [
         (event_id, body)
         for event_id, body in rows
