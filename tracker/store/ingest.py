@@ -17,7 +17,7 @@ Limits: one ingester a storage; a second one would read in vain, not twice.
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -184,10 +184,10 @@ class Ingester:
         if not entries:
             return []
         gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
-        intake = Intake(connection, now=now, hostname=self._hostname, gate=gate)
+        intake = Intake(connection, now=now, hostname=self._hostname)
         try:
             with connection.begin_nested():
-                intake.take(entries)
+                intake.take(_admitted(gate, entries))
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -223,6 +223,12 @@ class Ingester:
         except TimeoutError:
             return
         await asyncio.sleep(self._gather_s)
+
+
+def _admitted(gate: Gate, entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out what consent forbids to take in."""
+    admitted = zip(entries, gate.admit([entry.raw for entry in entries]), strict=True)
+    return [entry if raw is entry.raw else replace(entry, raw=raw) for entry, raw in admitted if raw is not None]
 
 
 def _load_cursor(connection: sa.Connection) -> dict[str, Position]:

@@ -10,7 +10,7 @@ counters are those of the rows, whatever the order.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,7 +26,6 @@ from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.statistics import is_human
 from tracker.store import copies, known, schema
 from tracker.store.copies import CopyRow
-from tracker.store.gate import Gate
 from tracker.store.signs import Signs
 from tracker.store.times import to_ms
 
@@ -45,10 +44,9 @@ class Entry:
 class Intake:
     """Takes entries in on a connection, inside the caller's transaction; for one use."""
 
-    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, gate: Gate) -> None:
-        """`hostname` is the reporting MTA of the records; `gate` says what may be taken in."""
+    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str) -> None:
+        """`hostname` is the reporting MTA of the records."""
         self._connection = connection
-        self._gate = gate
         self._now_ms = to_ms(now)
         self._hostname = hostname
         self._mails: dict[MessageId, ses.Mail] = {}
@@ -64,8 +62,6 @@ class Intake:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
-        admitted = self._gate.admit([entry.raw for entry in entries])
-        entries = [replace(entry, raw=raw) for entry, raw in zip(entries, admitted, strict=True) if raw is not None]
         decoded = [(entry, records.decode(entry.raw)) for entry in entries]
         self._load([record for _, record in decoded])
         for entry, record in decoded:
