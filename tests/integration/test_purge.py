@@ -38,7 +38,7 @@ def _count(here: Node, *tables: str) -> list[int]:
 
 async def test_all_of_a_message_goes_its_time_after_acceptance(tmp_path: Path) -> None:
     """However young its hits are; a younger message stays whole."""
-    tables = ("message", "copy", "link", "copy_link", "event", "probe")
+    tables = ("message", "copy", "copy_link", "event", "probe")
     old, young = ACCEPTED_AT, ACCEPTED_AT + DAY
     async with node(tmp_path) as here:
         await here.take_in(
@@ -49,13 +49,13 @@ async def test_all_of_a_message_goes_its_time_after_acceptance(tmp_path: Path) -
             probed(91, 1, at=old + 59 * DAY),
             probed(92, 2, at=young + 59 * DAY),
         )
-        assert _count(here, *tables) == [2, 31, 6, 31, 31 + 41, 2]
+        assert _count(here, *tables) == [2, 31, 31, 31 + 41, 2]
 
         gone = await _purge(here, old + 60 * DAY)
         assert gone.rows == {}
         gone = await _purge(here, old + 60 * DAY + timedelta(seconds=1))
-        assert gone.rows == {"event": 70, "probe": 1, "copy": 30, "link": 3, "message": 1}
-        assert _count(here, *tables) == [1, 1, 3, 1, 2, 1]
+        assert gone.rows == {"event": 70, "probe": 1, "copy": 30, "message": 1}
+        assert _count(here, *tables) == [1, 1, 1, 2, 1]
 
 
 async def test_what_has_no_message_goes_by_its_own_time(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_service_purges_by_itself_and_a_command_by_hand(tmp_path: Path) -> N
     asyncio.run(fill())
     (tmp_path / "var/journal").chmod(0o700)
     done = CliRunner().invoke(main, ["purge", "--older-than", "300d", "--json", "--config", str(config)])
-    assert json.loads(done.stdout)["rows"] == {"event": 1, "copy": 1, "link": 3, "message": 1}
+    assert json.loads(done.stdout)["rows"] == {"event": 1, "copy": 1, "message": 1}
     with serving(config) as server:
         ends_at = time.monotonic() + LIMIT_S
         while "storage_purged" not in server.log():

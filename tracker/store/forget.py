@@ -3,7 +3,7 @@
 Owns the order, in which a kill between any two transactions leaves nothing that a second run does not find:
     1  `begin`    a tombstone, so that journals bring nothing back; an allowance deleted
     2  `silence`  the copies: their hits are recorded no more
-    3  `redact`   message by message: facts, links and the events of other recipients
+    3  `redact`   message by message: facts, and the events of other recipients
     4  `erase`    a few copies at a time: their events, what waits, their rows; the message where nobody else got it
     5  `rejects`, `set_aside`, `totals`   what has no copy
 Each is one short transaction, or several: the service goes on in between.
@@ -32,7 +32,7 @@ from tracker.store.consent import (
     drop_waiting,
     silence,
 )
-from tracker.store.schema import aside, consent, copy, event, forgotten, link, message, probe
+from tracker.store.schema import aside, consent, copy, event, forgotten, message, probe
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -40,12 +40,13 @@ PAGE: Final = 100
 """Rows that a transaction looks at: it holds up the ingester for some milliseconds."""
 
 _NAMES: Final = (
+    ("link", "url"),
     ("roll_up_link", "url"),
     ("roll_up_tag", "tag"),
     ("roll_up_tag", "value"),
     ("roll_up_value", "value"),
 )
-"""Totals that are named by texts of the author's."""
+"""Counts that are named by texts of the author's; not every version has each of these tables."""
 
 _DEAD: Final = sa.table("dead_letter", *(sa.column(name) for name in ("id", "event_id", "body")))
 
@@ -180,12 +181,6 @@ class Forgetting:
         if row is None or row.recipients < 2 or self.redaction.of_json(row.facts) == row.facts:
             return False
         self._rewrite(connection, message, message.c.message == message_id, "facts", row.facts)
-        for index, url in connection.execute(
-            sa.select(link.c.link_index, link.c.url).where(link.c.message == message_id)
-        ):
-            if self.redaction.is_in(url):
-                of_link = (link.c.message == message_id) & (link.c.link_index == index)
-                connection.execute(link.update().where(of_link).values(url=self.redaction.of_text(url)))
         return True
 
     def _rewrite(

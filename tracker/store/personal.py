@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tracker.contract.consent import Persons
 from tracker.store.consent import PersonsCopy, copies_of, told_by
-from tracker.store.schema import copy, copy_link, event, forgotten, link, message, pending, probe, silenced
+from tracker.store.schema import copy, copy_link, event, forgotten, message, pending, probe, silenced
 from tracker.store.times import from_ms
 
 _DEAD = sa.table("dead_letter", *(sa.column(name) for name in ("event_id", "destination", "at_ms", "reason")))
@@ -42,12 +42,8 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
     is_copy = (copy.c.message == one.message) & (copy.c.suffix == one.suffix)
     own = dict(connection.execute(sa.select(copy).where(is_copy)).mappings().one())
     facts = connection.execute(sa.select(message.c.facts).where(message.c.message == one.message)).scalar_one()
-    followed = (
-        sa.select(link.c.url, copy_link.c.clicks, copy_link.c.human_clicks)
-        .join_from(
-            copy_link, link, (copy_link.c.message == link.c.message) & (copy_link.c.link_index == link.c.link_index)
-        )
-        .where(copy_link.c.message == one.message, copy_link.c.suffix == one.suffix)
+    followed = sa.select(copy_link.c.link_index, copy_link.c.clicks, copy_link.c.human_clicks).where(
+        copy_link.c.message == one.message, copy_link.c.suffix == one.suffix
     )
     probes = sa.select(sa.func.count()).where(probe.c.message == one.message, probe.c.suffix == one.suffix)
     is_silenced = sa.select(sa.literal(1)).where(silenced.c.message == one.message, silenced.c.suffix == one.suffix)

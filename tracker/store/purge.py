@@ -1,7 +1,7 @@
 """What is older than it may be goes, in steps so small that nobody notices them.
 
 Owns the order and the size of the steps. A message goes with all that is of it `keep` after its acceptance: events,
-copies, links, probes. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters. Then
+copies, probes, counts. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters. Then
 the roll-ups, `keep_statistics` after the time that they count, and the rows that only silence or forget.
 
 Theory: all work on the storage shares one thread, so a step is one short transaction, and its size follows the clock:
@@ -30,7 +30,7 @@ from prometheus_client import Counter
 from tracker.contract.ports import Clock
 from tracker.store.consent import SILENCED, collected_since
 from tracker.store.database import StorageUnavailableError, Store
-from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, link, message, probe, silenced
+from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, message, probe, silenced
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -139,10 +139,10 @@ class Purge:
         gone = 1 + self._events(connection, event.c.message == name, limit)
         if connection.execute(sa.select(event.c.seq).where(event.c.message == name).limit(1)).first() is not None:
             return gone
-        for table, keys in ((probe, ("event_id",)), (copy, ("suffix",)), (link, ("link_index",))):
+        for table, key in ((probe, "event_id"), (copy, "suffix")):
             if gone >= limit:
                 return gone
-            column = table.c[keys[0]]
+            column = table.c[key]
             some = sa.select(column).where(table.c.message == name).limit(limit - gone)
             where = (table.c.message == name) & column.in_(some)
             gone += self.purged.count(table.name, connection.execute(table.delete().where(where)).rowcount)
