@@ -13,7 +13,7 @@ import click
 
 from relay.cli.options import EXIT_UNUSABLE, config_option, json_option, load
 from relay.cli.sample import AddressType
-from relay.cli.storing import Storage, end, with_storage
+from relay.cli.storing import Storage, end, persons_of, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -49,7 +49,7 @@ def _decide(name: "Decision", text: str) -> None:
         now = datetime.now(UTC)
 
         async def work(storage: Storage) -> tuple[bool, int]:
-            persons = _persons(config)
+            persons = persons_of(config)
             person = persons.of(str(address))
             told = store.Told(person=person, decision=name, at=now, source=_source(source))
 
@@ -91,7 +91,7 @@ def show(*, address: "Address", config_path: Path | None, as_json: bool) -> None
     from tracker.store import consent as store
 
     config = load(config_path)
-    told = _read(config, lambda connection: store.told_by(connection, _persons(config).of(str(address))))
+    told = _read(config, lambda connection: store.told_by(connection, persons_of(config).of(str(address))))
     if told is None:
         end("this person has told nothing")
     row = _row(told)
@@ -135,7 +135,7 @@ def import_(*, file: TextIO, source: str, config_path: Path | None, as_json: boo
     now = datetime.now(UTC)
 
     async def work(storage: Storage) -> tuple[int, int, int]:
-        persons = _persons(config)
+        persons = persons_of(config)
         decisions = _parsed(file, persons, now, _source(source))
         entered = 0
         for start in range(0, len(decisions), _CHUNK):
@@ -238,13 +238,6 @@ def _moment(text: object) -> datetime:
 def _source(text: str) -> str:
     """Keep a source short and on one line."""
     return "".join(character for character in text if character.isprintable())[:MAX_SOURCE]
-
-
-def _persons(config: "Config") -> "Persons":
-    from tracker.contract.consent import Persons
-    from tracker.runtime import secrets
-
-    return Persons(secrets.load(config.keys.file).person_key)
 
 
 def _read(config: "Config", work: Any) -> Any:  # noqa: ANN401 - what `work` returns

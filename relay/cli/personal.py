@@ -14,7 +14,7 @@ import click
 
 from relay.cli.options import EXIT_NO, config_option, json_option, load
 from relay.cli.sample import AddressType
-from relay.cli.storing import Storage, end, with_storage
+from relay.cli.storing import Storage, end, persons_of, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -41,7 +41,7 @@ def export(*, address: "Address", config_path: Path | None, as_json: bool) -> No
     from tracker.store.database import StorageUnavailableError, reading
 
     config = load(config_path)
-    persons = _persons(config)
+    persons = persons_of(config)
     document: dict[str, Any] = {"address": str(address), "exportedAt": datetime.now(UTC).isoformat()}
     if config.storage.path.exists():
         try:
@@ -78,7 +78,7 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
     from tracker.store.forget import Forgetting
     from tracker.store.publishing import last_number
 
-    persons = _persons(config)
+    persons = persons_of(config)
     began_s = time.time()
     work = Forgetting(str(address), persons, now=datetime.now(UTC), collect_for=config.tracking.collect_for)
     await storage.write(work.begin)
@@ -99,6 +99,7 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
     last = await storage.read(last_number)
     ids = {str(one.id) for one in copies}
     lines, behind = await _erase_lines(config, storage, work, ids=ids, began_s=began_s, last=last)
+    await storage.write(work.late_dead_letters)
     waiting, removed = _leave_spool(config, persons, address)
     is_whole = await _empty_log(config)
     erased = work.erased
@@ -235,9 +236,8 @@ def _in_spool(config: "Config", persons: "Persons", address: "Address") -> "list
     from relay.spool import leftovers
 
     person = persons.of(str(address))
-    is_person: Callable[[str], bool] = lambda recipient: persons.of(recipient) == person  # noqa: E731
     try:
-        return list(leftovers.of_recipient(config.spool.directory, is_person))
+        return list(leftovers.of_recipient(config.spool.directory, lambda recipient: persons.of(recipient) == person))
     except OSError as error:
         end(f"{error.filename or config.spool.directory}: {error.strerror}")
 
@@ -250,10 +250,3 @@ def _own(mail: "QueuedMail", persons: "Persons", address: "Address") -> dict[str
     own = [one for one in mail.recipients if persons.of(one.address) == person]
     fields: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(mail, recipients=tuple(own)))
     return fields
-
-
-def _persons(config: "Config") -> "Persons":
-    from tracker.contract.consent import Persons
-    from tracker.runtime import secrets
-
-    return Persons(secrets.load(config.keys.file).person_key)

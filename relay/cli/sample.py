@@ -102,18 +102,17 @@ def consented(config: "Config", prepared: "Prepared", recipient: "Address") -> "
     """
     from dataclasses import replace
 
+    from relay.cli.storing import persons_of
     from relay.core import plan
     from relay.core.consent import Consents
     from relay.core.policy import Track
-    from tracker.contract.consent import Persons
-    from tracker.runtime import secrets
     from tracker.store import consent
 
     if prepared.plan is None or prepared.options is None or not isinstance(prepared.decision, Track):
         raise ValueError("a message that passes untouched has no plan")
     stored = consent.watched(config.storage.path)
     stored.look()
-    consents = Consents(persons=Persons(secrets.load(config.keys.file).person_key), book=stored.found)
+    consents = Consents(persons=persons_of(config), book=stored.found)
     objection = consents.objection(str(recipient), prepared.decision.configuration_set.consent)
     if objection is None:
         return prepared.plan

@@ -12,6 +12,7 @@ from relay.cli.options import EXIT_NO
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
+    from tracker.contract.consent import Persons
     from tracker.store.database import Store
 
 PATIENCE_S: Final = 5.0  # with a storage that is busy; a transaction of the ingester takes less than one
@@ -65,6 +66,14 @@ def with_storage(config: "Config", work: "Callable[[Storage], Any]") -> Any:  # 
         # The first start makes the keys while there is no storage: where this makes the storage, it is the first start.
         load_secrets(config, may_create=True)
         return asyncio.run(run())
+
+
+def persons_of(config: "Config") -> "Persons":
+    """Return what makes the hashes of addresses. KeysError: the keys file cannot be used."""
+    from tracker.contract.consent import Persons
+    from tracker.runtime import secrets
+
+    return Persons(secrets.load(config.keys.file).person_key)
 
 
 @contextmanager

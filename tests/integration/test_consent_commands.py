@@ -4,8 +4,11 @@ import asyncio
 import json
 import re
 import smtplib
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,10 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
+from relay.cli import storing
 from relay.cli.main import main
 from relay.spool.files import Spool
 from relay.spool.layout import Row, State
 from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, serving
+from tests.integration.storage import node
+from tests.unit.happenings import accepted, copy_id
 from tests.unit.spooling import make_entry
 
 ANA, BO = "ana@client.example", "bo@home.example"
@@ -193,6 +199,41 @@ def test_an_import_with_a_bad_line_is_refused_whole(tmp_path: Path, line: str, w
     assert why in done.output
     assert "client.example" not in done.output
     assert run(config, "consent", "show", BO).exit_code == 1
+
+
+def test_an_import_silences_copies_that_are_there(tmp_path: Path) -> None:
+    """Of many people by one look at all of them; of whoever allows it by a later line, no."""
+    config = configure(tmp_path)
+    told(config, "consent", "allow", "cy@client.example")  # makes the keys and the storage
+
+    async def fill() -> None:
+        async with node(tmp_path / "var") as here:
+            await here.take_in(
+                accepted(1, recipients=(ANA, BO, "cy@client.example"), at=datetime.now(UTC)),
+                accepted(2, recipients=(ANA,), at=datetime.now(UTC) - timedelta(days=90)),
+                accepted(3, recipients=(ANA,), at=datetime.now(UTC), opens=False, clicks=False),
+            )
+
+    asyncio.run(fill())
+    lines = f"{ANA},deny\n{BO},deny,2026-11-01T00:00:00Z\n{BO},allow,2026-11-02T00:00:00Z\n"
+    assert told(config, "consent", "import", typed=lines) == {"lines": 3, "entered": 3, "silenced": 1}
+    with closing(sqlite3.connect(tmp_path / "var/mailwake.db")) as storage:
+        assert storage.execute("SELECT suffix FROM silenced").fetchall() == [(copy_id(1).suffix.hex(),)]
+
+
+def test_a_storage_that_stays_locked_is_a_clear_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is told that a denial is stored when it is not."""
+    monkeypatch.setattr(storing, "PATIENCE_S", 0.1)
+    config = configure(tmp_path)
+    told(config, "consent", "allow", BO)
+    with closing(sqlite3.connect(tmp_path / "var/mailwake.db", isolation_level=None)) as locker:
+        locker.execute("BEGIN EXCLUSIVE")
+        done = run(config, "consent", "deny", ANA)
+        locker.execute("ROLLBACK")
+
+    assert done.exit_code == 1
+    assert "cannot be used now: database is locked" in done.stderr
+    assert run(config, "consent", "show", ANA).exit_code == 1
 
 
 def _files(folder: Path) -> dict[str, bytes]:

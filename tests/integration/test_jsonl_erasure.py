@@ -1,18 +1,15 @@
 """One person's lines taken out of the files of a destination."""
 
-import asyncio
 import json
-from datetime import UTC, datetime
+import threading
 from pathlib import Path
 
 from tests.unit.happenings import copy_id
 from tracker.core.redaction import Redaction
 from tracker.publish.erasure import erase
-from tracker.publish.jsonl import JsonlWriter, locked
-from tracker.store.publishing import LogEntry
+from tracker.publish.jsonl import locked
 
 ANA = Redaction("ana@client.example")
-NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
 
 def _line(recipient: str | None, number: int, to: str = "bo@home.example") -> str:
@@ -57,21 +54,25 @@ def test_a_file_without_the_person_is_not_touched(tmp_path: Path) -> None:
     assert erase(tmp_path / "none", ANA, set()).gone == 0
 
 
-async def test_nothing_that_is_written_meanwhile_is_lost(tmp_path: Path) -> None:
-    """The writer waits while a file is written anew, and then appends to the new one."""
-    writer = JsonlWriter(tmp_path, keep=None)
-    await writer.write([_entry(_line("ana@client.example", 1))], NOON)
+def test_nothing_that_is_written_meanwhile_is_lost(tmp_path: Path) -> None:
+    """Who holds the lock of the folder, as its writer does for each write, is waited for."""
+    path = tmp_path / "2026-11-03.jsonl"
+    path.write_text(_line("ana@client.example", 1) + "\n")
+    erasing = threading.Thread(target=erase, args=(tmp_path, ANA, set()))
     with locked(tmp_path):
-        writing = asyncio.create_task(writer.write([_entry(_line("bo@home.example", 2))], NOON))
-        await asyncio.sleep(0)  # it has begun, on its thread, and waits
-        assert (tmp_path / "2026-11-03.jsonl").read_text().count("\n") == 1
+        erasing.start()
+        with path.open("a") as file:
+            file.write(_line("bo@home.example", 2) + "\n")
+        assert path.read_text().count("\n") == 2
+    erasing.join()
+
+    assert path.read_text() == _line("bo@home.example", 2) + "\n"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    """A draft is a copy of the lines of everybody else."""
+    draft = tmp_path / ".2026-11-03.jsonl.draft"
+    draft.write_text(_line("bo@home.example", 2))
     erase(tmp_path, ANA, set())
-    await writing
-    erase(tmp_path, ANA, set())
-    await writer.close()
 
-    assert (tmp_path / "2026-11-03.jsonl").read_text() == _line("bo@home.example", 2) + "\n"
-
-
-def _entry(body: str) -> LogEntry:
-    return LogEntry(seq=1, event_id="e", type="open", configuration_set=None, agent_class=None, body=body)
+    assert not draft.exists()

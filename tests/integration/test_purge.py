@@ -38,7 +38,7 @@ def _count(here: Node, *tables: str) -> list[int]:
 
 async def test_all_of_a_message_goes_its_time_after_acceptance(tmp_path: Path) -> None:
     """However young its hits are; a younger message stays whole."""
-    tables = ("message", "copy", "link_count", "copy_link", "event", "probe")
+    tables = ("message", "copy", "copy_link", "event", "probe")
     old, young = ACCEPTED_AT, ACCEPTED_AT + DAY
     async with node(tmp_path) as here:
         await here.take_in(
@@ -49,13 +49,13 @@ async def test_all_of_a_message_goes_its_time_after_acceptance(tmp_path: Path) -
             probed(91, 1, at=old + 59 * DAY),
             probed(92, 2, at=young + 59 * DAY),
         )
-        assert _count(here, *tables) == [2, 31, 2, 31, 31 + 41, 2]
+        assert _count(here, *tables) == [2, 31, 31, 31 + 41, 2]
 
         gone = await _purge(here, old + 60 * DAY)
         assert gone.rows == {}
         gone = await _purge(here, old + 60 * DAY + timedelta(seconds=1))
-        assert gone.rows == {"event": 70, "probe": 1, "copy": 30, "link_count": 1, "message": 1}
-        assert _count(here, *tables) == [1, 1, 1, 1, 2, 1]
+        assert gone.rows == {"event": 70, "probe": 1, "copy": 30, "message": 1}
+        assert _count(here, *tables) == [1, 1, 1, 2, 1]
 
 
 async def test_what_has_no_message_goes_by_its_own_time(tmp_path: Path) -> None:
@@ -109,6 +109,23 @@ async def test_an_event_stays_until_its_destination_has_it_or_for_a_week(tmp_pat
         await here.store.write(lambda connection: connection.exec_driver_sql("UPDATE destination_cursor SET seq = 3"))
         assert (await _purge(here, now, "slow", "quick")).unpublished == {}
         assert _count(here, "message", "event") == [1, 1]
+
+
+async def test_a_dead_letter_goes_with_its_event(tmp_path: Path) -> None:
+    """However late it was given up: it has the same record."""
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(1), accepted(2, at=ACCEPTED_AT + DAY))
+
+        def prepare(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("DROP TABLE IF EXISTS dead_letter")
+            connection.exec_driver_sql(
+                "CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, event_id TEXT, at_ms INTEGER)"
+            )
+            connection.exec_driver_sql("INSERT INTO dead_letter SELECT seq, event_id, 9000000000000 FROM event")
+
+        await here.store.write(prepare)
+        assert (await _purge(here, ACCEPTED_AT + 61 * DAY)).rows["dead_letter"] == 1
+        assert here.rows("SELECT id FROM dead_letter") == [(2,)]
 
 
 async def test_a_step_that_takes_long_is_followed_by_a_shorter_one(tmp_path: Path) -> None:

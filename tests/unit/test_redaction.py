@@ -50,6 +50,13 @@ def test_a_record_in_a_record_stays_one() -> None:
     assert json.loads(redacted["Message"]) == {"mail": {"to": ["Bo <bo@x.example>", "[forgotten]"]}, "n": 1}
 
 
+@pytest.mark.parametrize("subject", ["{to ana@client.example}", '{"a":' * 1_500 + '"ana@client.example"' + "}" * 1_500])
+def test_a_text_that_looks_like_a_record_is_a_text(subject: str) -> None:
+    """However deep somebody has nested it."""
+    redacted = Redaction(ANA).of_json(json.dumps({"subject": subject}).encode())
+    assert json.loads(redacted) == {"subject": subject.replace(ANA, "[forgotten]")}
+
+
 def test_a_document_without_the_address_keeps_its_bytes() -> None:
     """Also where it has the domain."""
     raw = b'{ "to" : "bo@client.example" }'

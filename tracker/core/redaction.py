@@ -76,7 +76,7 @@ class Redaction:
         """A record in a record, as in a notification of SNS, is a document of its own."""
         try:
             return self.of_json(text.encode()).decode()
-        except ValueError:  # msgspec's is one
+        except (ValueError, RecursionError):  # a subject may look like one, and be nested as deep as its author likes
             return self.of_text(text)
 
     def _value(self, value: Any) -> Any:  # noqa: ANN401 - a JSON value

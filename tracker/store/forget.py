@@ -3,7 +3,7 @@
 Owns the order, in which a kill between any two transactions leaves nothing that a second run does not find:
     1  `begin`    a tombstone, so that journals bring nothing back; an allowance deleted
     2  `silence`  the copies: their hits are recorded no more
-    3  `redact`   message by message: facts, links and the events of other recipients
+    3  `redact`   message by message: facts, and the events of other recipients
     4  `erase`    a few copies at a time: their events, what waits, their rows; the message where nobody else got it
     5  `rejects`, `set_aside`, `totals`   what has no copy
 Each is one short transaction, or several: the service goes on in between.
@@ -40,12 +40,13 @@ PAGE: Final = 100
 """Rows that a transaction looks at: it holds up the ingester for some milliseconds."""
 
 _NAMES: Final = (
+    ("link", "url"),
     ("roll_up_link", "url"),
     ("roll_up_tag", "tag"),
     ("roll_up_tag", "value"),
     ("roll_up_value", "value"),
 )
-"""Totals that are named by texts of the author's."""
+"""Counts that are named by texts of the author's; not every version has each of these tables."""
 
 _DEAD: Final = sa.table("dead_letter", *(sa.column(name) for name in ("id", "event_id", "body")))
 
@@ -72,6 +73,7 @@ class Forgetting:
         self._address = address
         self._persons = persons
         self._person = persons.of(address)
+        self._event_ids: list[str] = []
         self._now_ms = to_ms(now)
         self._since_ms = collected_since(now, collect_for)
 
@@ -131,7 +133,7 @@ class Forgetting:
     def rejects(self, connection: sa.Connection, after: int) -> int | None:
         """Delete or redact a page of the Rejects; returns where the next page begins, None where there is none."""
         query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
-            event.c.type == "reject", event.c.seq > after
+            event.c.type == sa.literal_column("'reject'"), event.c.seq > after
         )
         rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
         for seq, event_id, body in rows:
@@ -204,9 +206,16 @@ class Forgetting:
 
     def _delete_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
         ids = list(event_ids)
-        if ids and _has_dead_letters(connection):
-            gone = sa.delete(_DEAD).where(_DEAD.c.event_id.in_(ids))
-            self.erased.dead_letters += connection.execute(gone).rowcount
+        self._event_ids += ids
+        if _has_dead_letters(connection):
+            for start in range(0, len(ids), PAGE):
+                gone = sa.delete(_DEAD).where(_DEAD.c.event_id.in_(ids[start : start + PAGE]))
+                self.erased.dead_letters += connection.execute(gone).rowcount
+
+    def late_dead_letters(self, connection: sa.Connection) -> None:
+        """Delete those that a publisher has made since, of events that it had read before they went."""
+        ids, self._event_ids = self._event_ids, []
+        self._delete_dead_letters(connection, ids)
 
     def _redact_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
         ids = list(event_ids)

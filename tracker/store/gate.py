@@ -90,40 +90,39 @@ class Gate:
 
         One that cannot be read passes: it is put aside by whoever reads it.
         """
-        has_spoken = self._persons is not None and any(map(self._has_rows, (consent, forgotten)))
-        if not has_spoken and not self._has_rows(silenced):
+        persons = self._persons if any(map(self._has_rows, (consent, forgotten))) else None
+        if persons is None and not self._has_rows(silenced):
             return list(batch)
         peeked = [_peek(raw) for raw in batch]
         admitted: list[bytes | None] = list(batch)
-        if has_spoken:
-            known = self._known(record for record in peeked if record is not None)
+        if persons is not None:
+            known = self._known(persons, (record for record in peeked if record is not None))
             if known.denied or known.until_ms:
-                admitted = [self._message(raw, record, known) for raw, record in zip(batch, peeked, strict=True)]
+                admitted = [self._message(raw, one, persons, known) for raw, one in zip(batch, peeked, strict=True)]
         silent = self._silent(record.copy for record in peeked if record is not None and record.copy)
         if not silent:
             return admitted
         return [self._event(raw, record, silent) for raw, record in zip(admitted, peeked, strict=True)]
 
-    def _known(self, batch: Iterable[_Record]) -> _Known:
-        assert self._persons is not None  # noqa: S101 - who has spoken was asked with it
-        persons = sorted({self._persons.of(one.recipient) for record in batch for one in record.copies})
+    def _known(self, persons: Persons, batch: Iterable[_Record]) -> _Known:
+        recipients = sorted({persons.of(one.recipient) for record in batch for one in record.copies})
         denied: set[bytes] = set()
         until_ms: dict[bytes, int] = {}
-        for start in range(0, len(persons), _CHUNK):
-            these = persons[start : start + _CHUNK]
+        for start in range(0, len(recipients), _CHUNK):
+            these = recipients[start : start + _CHUNK]
             no = sa.select(consent.c.person).where(consent.c.person.in_(these), ~consent.c.allowed)
             denied.update(self._connection.execute(no).scalars())
             gone = sa.select(forgotten.c.person, forgotten.c.at_ms).where(forgotten.c.person.in_(these))
             until_ms.update((person, at_ms) for person, at_ms in self._connection.execute(gone))
         return _Known(denied=frozenset(denied), until_ms=until_ms)
 
-    def _message(self, raw: bytes, record: _Record | None, known: _Known) -> bytes | None:
-        if record is None or record.kind not in _MESSAGES or record.facts is None or self._persons is None:
+    def _message(self, raw: bytes, record: _Record | None, persons: Persons, known: _Known) -> bytes | None:
+        if record is None or record.kind not in _MESSAGES or record.facts is None:
             return raw
         accepted_ms = to_ms(record.facts.accepted_at)
         gone: list[_Copy] = []
         for one in record.copies:
-            person = self._persons.of(one.recipient)
+            person = persons.of(one.recipient)
             message, _, suffix = one.copy.partition("-")
             tracked = one.opens or one.clicks
             copy = PersonsCopy(message=message, suffix=suffix, accepted_ms=accepted_ms, tracked=tracked)

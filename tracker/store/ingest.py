@@ -20,7 +20,7 @@ import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -197,10 +197,10 @@ class Ingester:
         if not entries:
             return collections.Counter()
         gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
-        intake = Intake(connection, now=now, hostname=self._hostname, gate=gate)
+        intake = Intake(connection, now=now, hostname=self._hostname)
         try:
             with connection.begin_nested(), _without_collector():
-                intake.take(entries)
+                intake.take(_admitted(gate, entries))
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -270,6 +270,12 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _admitted(gate: Gate, entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out what consent forbids to take in."""
+    admitted = zip(entries, gate.admit([entry.raw for entry in entries]), strict=True)
+    return [entry if raw is entry.raw else replace(entry, raw=raw) for entry, raw in admitted if raw is not None]
 
 
 def _load_cursor(connection: sa.Connection) -> dict[str, Position]:

@@ -11,7 +11,7 @@ that the batch changes are corrected in it (`verdicts.py`), so they do not depen
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -34,7 +34,6 @@ from tracker.core.around import SWEEP_WINDOW_MS
 from tracker.core.statistics import is_human
 from tracker.store import bulk, copies, known, schema, verdicts
 from tracker.store.copies import CopyRow
-from tracker.store.gate import Gate
 from tracker.store.known import Arrived, ArrivedRecord
 from tracker.store.rollups import EventKey, Message, RollUps
 from tracker.store.signs import PROBE_WINDOW_MS, Signs, device_of, taints
@@ -70,10 +69,9 @@ class Intake:
     Messages, copies and events are looked up by the texts of their ids.
     """
 
-    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, gate: Gate) -> None:
-        """`hostname` is the reporting MTA of the records; `gate` says what may be taken in."""
+    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str) -> None:
+        """`hostname` is the reporting MTA of the records."""
         self._connection = connection
-        self._gate = gate
         self._now_ms = to_ms(now)
         self._hostname = hostname
         self._messages: dict[str, Message] = {}
@@ -92,8 +90,6 @@ class Intake:
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
-        admitted = self._gate.admit([entry.raw for entry in entries])
-        entries = [replace(entry, raw=raw) for entry, raw in zip(entries, admitted, strict=True) if raw is not None]
         decoded = [(entry, known.decode(entry.raw)) for entry in entries]
         self._load([record for _, record in decoded])
         for entry, record in decoded:

@@ -42,8 +42,6 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
     is_copy = (copy.c.message == one.message) & (copy.c.suffix == one.suffix)
     own = dict(connection.execute(sa.select(copy).where(is_copy)).mappings().one())
     facts = connection.execute(sa.select(message.c.facts).where(message.c.message == one.message)).scalar_one()
-    shown = msgspec.json.decode(facts)["facts"]
-    url_of = {link["index"]: link["url"] for link in shown.get("links", ())}
     followed = sa.select(copy_link.c.link_index, copy_link.c.clicks, copy_link.c.human_clicks).where(
         copy_link.c.message == one.message, copy_link.c.suffix == one.suffix
     )
@@ -52,11 +50,8 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
     return {
         "acceptedAt": from_ms(one.accepted_ms).isoformat(),
         "copy": own,
-        "message": shown,
-        "links": [
-            {"url": url_of.get(index, ""), "clicks": clicks, "human_clicks": human_clicks}
-            for index, clicks, human_clicks in connection.execute(followed)
-        ],
+        "message": msgspec.json.decode(facts)["facts"],
+        "links": [dict(row) for row in connection.execute(followed).mappings()],
         "probes": connection.execute(probes).scalar(),
         "silenced": connection.execute(is_silenced).scalar() is not None,
     }
@@ -69,7 +64,9 @@ def _events(connection: sa.Connection, one: PersonsCopy) -> list[tuple[str, str]
 
 
 def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[tuple[str, str]]:
-    rows = connection.execute(sa.select(event.c.event_id, event.c.body).where(event.c.type == "reject"))
+    rows = connection.execute(
+        sa.select(event.c.event_id, event.c.body).where(event.c.type == sa.literal_column("'reject'"))
+    )
     return [
         (event_id, body)
         for event_id, body in rows

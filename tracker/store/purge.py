@@ -1,8 +1,8 @@
 """What is older than it may be goes, in steps so small that nobody notices them.
 
 Owns the order and the size of the steps. A message goes with all that is of it `keep` after its acceptance: events,
-copies, links, probes. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters. Then
-the roll-ups, `keep_statistics` after the time that they count, and the rows that only silence or forget.
+copies, probes, counts. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters.
+Then the roll-ups, `keep_statistics` after the time that they count, and the rows that only silence or forget.
 
 Theory: all work on the storage shares one thread, so a step is one short transaction, and its size follows the clock:
 it is halved when a step took longer than `STEP_S`, and grows again when it did not. Between two steps the thread is
@@ -30,7 +30,7 @@ from prometheus_client import Counter
 from tracker.contract.ports import Clock
 from tracker.store.consent import SILENCED, collected_since
 from tracker.store.database import StorageUnavailableError, Store
-from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, link_count, message, probe, silenced
+from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, message, probe, silenced
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -60,6 +60,7 @@ DROPPED: Final = Counter(
     ["destination"],
 )
 
+_DEAD: Final = sa.table("dead_letter", sa.column("event_id"))
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ class Purge:
         yield self._events_alone
         yield self._probes_alone
         yield self._by_time(aside.name, "at_ms", self._before_ms)
-        yield self._by_time("dead_letter", "at_ms", self._before_ms)
+        yield self._by_time(_DEAD.name, "at_ms", self._before_ms)
         for table, column in ROLL_UPS:
             yield self._by_time(table, column, self._statistics_before_ms)
         yield self._silence
@@ -138,10 +139,10 @@ class Purge:
         gone = 1 + self._events(connection, event.c.message == name, limit)
         if connection.execute(sa.select(event.c.seq).where(event.c.message == name).limit(1)).first() is not None:
             return gone
-        for table, keys in ((probe, ("event_id",)), (copy, ("suffix",)), (link_count, ("link_index",))):
+        for table, key in ((probe, "event_id"), (copy, "suffix")):
             if gone >= limit:
                 return gone
-            column = table.c[keys[0]]
+            column = table.c[key]
             some = sa.select(column).where(table.c.message == name).limit(limit - gone)
             where = (table.c.message == name) & column.in_(some)
             gone += self.purged.count(table.name, connection.execute(table.delete().where(where)).rowcount)
@@ -168,14 +169,18 @@ class Purge:
         cursors = self._cursors(connection)
         got = min(cursors.values(), default=None)
         may_go = sa.true() if got is None else (event.c.seq <= got) | (event.c.at_ms < self._waited_ms)
-        numbers = connection.execute(sa.select(event.c.seq).where(which, may_go).limit(limit)).scalars().all()
-        if not numbers:
+        rows = connection.execute(sa.select(event.c.seq, event.c.event_id).where(which, may_go).limit(limit)).all()
+        if not rows:
             return 0
+        numbers = [row.seq for row in rows]
         for name, cursor in cursors.items():
             missed = sum(number > cursor for number in numbers)
             if missed:
                 DROPPED.labels(name).inc(missed)
                 self.purged.unpublished[name] = self.purged.unpublished.get(name, 0) + missed
+        if sa.inspect(connection).has_table(_DEAD.name):
+            of_these = sa.delete(_DEAD).where(_DEAD.c.event_id.in_([row.event_id for row in rows]))
+            self.purged.count(_DEAD.name, connection.execute(of_these).rowcount)
         connection.execute(event.delete().where(event.c.seq.in_(numbers)))
         return self.purged.count(event.name, len(numbers))
 

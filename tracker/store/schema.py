@@ -28,7 +28,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    text,
 )
 
 from tracker.core.statistics import LINK_NAMES as LINK_STATISTICS
@@ -103,7 +102,6 @@ event: Final = Table(
     Column("hit", LargeBinary),  # Hit as JSON: what the verdict was made from
     Column("body", Text, nullable=False),  # the finished record, as every destination gets it
     Index("ix_event_copy", "message", "suffix", "at_ms"),
-    Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copies to be found by
     sqlite_autoincrement=True,  # a number is never used twice, whatever was deleted: cursors point between numbers
 )
 

@@ -33,4 +33,3 @@ def upgrade() -> None:
     )
     op.drop_index("ix_copy_recipient", "copy")
     op.create_index("ix_copy_recipient", "copy", [sa.text("recipient COLLATE NOCASE")])
-    op.create_index("ix_event_reject", "event", ["seq"], sqlite_where=sa.text("type = 'reject'"))
