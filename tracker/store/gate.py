@@ -25,7 +25,6 @@ from tracker.contract.consent import Persons
 from tracker.contract.events import Accepted, Rejected
 from tracker.core.redaction import Redaction
 from tracker.store.consent import PersonsCopy, collected_since, silence
-from tracker.store.copies import WANTED, is_wanted
 from tracker.store.schema import consent, event, forgotten, pending, silenced
 from tracker.store.times import to_ms
 
@@ -34,8 +33,14 @@ DROPPED: Final = Counter("mailwake_ingest_dropped_total", "Records that ingest l
 _HITS: Final = frozenset({"open", "click", "probe"})
 _MESSAGES: Final = frozenset({"accepted", "rejected"})
 _CHUNK: Final = 500  # below the number of parameters that any SQLite takes
+
+# Pairs as one JSON parameter: SQLite answers `(message, suffix) IN (VALUES …)` by reading the whole table.
+_WANTED: Final = sa.func.json_each(sa.bindparam("wanted")).table_valued("value", name="wanted")
 _SILENCED: Final = sa.select(silenced.c.message, silenced.c.suffix, silenced.c.person).join_from(
-    WANTED, silenced, is_wanted(silenced)
+    _WANTED,
+    silenced,
+    (silenced.c.message == sa.func.json_extract(_WANTED.c.value, "$[0]"))
+    & (silenced.c.suffix == sa.func.json_extract(_WANTED.c.value, "$[1]")),
 )
 
 
