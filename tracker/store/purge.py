@@ -1,8 +1,8 @@
 """What is older than it may be goes, in steps so small that nobody notices them.
 
 Owns the order and the size of the steps. A message goes with all that is of it `keep` after its acceptance: events,
-copies, probes, counts. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters. Then
-the roll-ups, `keep_statistics` after the time that they count, and the rows that only silence or forget.
+copies, probes, counts. Then what has no message: events of unknown ones, Rejects, what was put aside, dead letters.
+Then the roll-ups, `keep_statistics` after the time that they count, and the rows that only silence or forget.
 
 Theory: all work on the storage shares one thread, so a step is one short transaction, and its size follows the clock:
 it is halved when a step took longer than `STEP_S`, and grows again when it did not. Between two steps the thread is
