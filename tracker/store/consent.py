@@ -20,7 +20,6 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.consent import ConsentBook, Decision, Marks, Persons, SilencedCopies, folded
 from tracker.contract.ids import CopyId
-from tracker.store.copies import copy_id
 from tracker.store.schema import consent, copy, message, pending, silenced
 from tracker.store.times import from_ms, to_ms
 from tracker.store.watched import Watched, has_changed
@@ -55,7 +54,7 @@ class PersonsCopy:
     @property
     def id(self) -> CopyId:
         """The copy's id."""
-        return copy_id(self.message, self.suffix)
+        return CopyId.parse(f"{self.message}-{self.suffix}")
 
 
 def collected_since(now: datetime, collect_for: timedelta) -> int:
