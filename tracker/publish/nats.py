@@ -67,11 +67,9 @@ class NatsWriter:
     async def write(self, entries: Sequence[LogEntry], now: datetime) -> Outcome:
         """Publish the entries in their order, and wait until the stream has them."""
         link: _Link | None = None
-        begun = False
         try:
             link = await self._linked()
             link.begin()
-            begun = True
             await link.publish(entries, self._ack_s)
             outcome = link.outcome(len(entries))
             if isinstance(outcome, TryAgain):
@@ -79,7 +77,7 @@ class NatsWriter:
             return outcome
         except Exception as error:  # noqa: BLE001 - the library raises what its parts raise, down to a broken key file
             await self.close()
-            return TryAgain(reason=_describe(error), delivered=link.done if link is not None and begun else 0)
+            return TryAgain(reason=_describe(error), delivered=link.done if link is not None else 0)
 
     async def tidy(self, now: datetime) -> None:
         """Do nothing: the stream has limits of its own."""
@@ -154,8 +152,10 @@ class _Link:
                 await self._prepare_stream()
                 self._inbox = self.client.new_inbox()
                 await self.client.subscribe(f"{self._inbox}.*", cb=self._take)
-        except (nats.errors.NoServersError, TimeoutError) as error:
+        except nats.errors.NoServersError as error:
             raise self._trouble or error from error
+        except TimeoutError as error:
+            raise self._trouble or TimeoutError(f"no answer in {CONNECT_S:.0f} s") from error
 
     def _check_tls(self, tls: ssl.SSLContext) -> None:
         """Refuse a `tls://` server that did not offer TLS: the library would go on in clear."""

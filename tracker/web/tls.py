@@ -1,6 +1,7 @@
 """TLS of the tracking host: which certificates, how long a handshake may take, and what is counted of it.
 
-Limits: TLS takes time on the loop, about 1 ms a full handshake with an ECDSA key; a proxy in front does it elsewhere.
+Limits: TLS takes time on the loop, half a millisecond a full handshake with an ECDSA key; a proxy in front does it
+elsewhere. A connection that has not finished its handshake is not counted with the others; it ends with `HANDSHAKE_S`.
 """
 
 import asyncio
