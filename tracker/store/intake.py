@@ -141,7 +141,7 @@ class Intake:
                 self._signs.add_probe(copy, at_ms)
                 doubtful[copy].hold(at_ms - PROBE_WINDOW_MS, at_ms + PROBE_WINDOW_MS)
             elif isinstance(record, Click):
-                self._signs.add_click(copy, record.link_index, at_ms)
+                self._signs.add_click(copy, record.link_index, record.hit)
                 doubtful[copy].hold(at_ms - SWEEP_WINDOW_MS, at_ms + SWEEP_WINDOW_MS)
         for copy, delivered_ms in self._delivered.items():
             row = self._copies.get(copy)
@@ -158,7 +158,7 @@ class Intake:
         stored = verdicts.stored_hits(self._connection, _keys(doubtful, SWEEP_WINDOW_MS))
         for one in stored:
             if one.link_index is not None:
-                self._signs.add_click(one.copy, one.link_index, one.at_ms)
+                self._signs.add_click(one.copy, one.link_index, one.hit)
         self._doubtful = [one for one in stored if doubtful[one.copy].holds(one.at_ms)]
         for copy, window in doubtful.items():
             around[copy].hold(window.from_ms, window.until_ms)

@@ -43,9 +43,9 @@ class Signs:
         """Know of a HEAD of the copy."""
         insort(self._probes.setdefault(copy, []), at_ms)
 
-    def add_click(self, copy: str, link_index: int, at_ms: int) -> None:
+    def add_click(self, copy: str, link_index: int, hit: Hit) -> None:
         """Know of a link of the copy that was followed."""
-        insort(self._clicks[copy].setdefault(link_index, []), at_ms)
+        insort(self._clicks[copy].setdefault(link_index, []), to_ms(hit.at))
 
     def read_probes(self, connection: sa.Connection, windows: Iterable[tuple[str, str, int, int]]) -> None:
         """Know of the HEADs that the storage has: of each message and suffix, from one time to another."""
