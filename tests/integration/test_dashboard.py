@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import get_args
 
 import pytest
 
@@ -12,11 +12,10 @@ from tests.integration.storage import Node, node
 from tests.unit.happenings import accepted, after, bounce, clicked, delivery, message_id, opened
 from tracker.core.statistics import LinkStatistics
 from tracker.store import dashboard
-from tracker.store.dashboard import EventCount, Grouping, TraitCount
+from tracker.store.dashboard import EventCount, TraitCount
 
 TWO = ("ana@client.example", "ben@client.example")
 DAY_S = 86_400
-_GROUPINGS: Final[tuple[Grouping, ...]] = ("day", "hour", "set", "domain")
 
 
 async def _filled(here: Node) -> None:
@@ -45,7 +44,7 @@ async def test_mail_since_any_time_is_the_mail_of_its_quarters(tmp_path: Path, s
     async with node(tmp_path) as here:
         await _filled(here)
         since = None if since_s is None else after(since_s)
-        for by in _GROUPINGS:
+        for by in get_args(dashboard.Grouping):
             rows = await here.store.read(partial(dashboard.mail, by=by, since=since))
             assert sum(counts.sent for _, counts in rows) == {3: 4, 2: 2, 1: 1, 0: 0}[days]
             if by == "day":

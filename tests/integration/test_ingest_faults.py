@@ -16,7 +16,7 @@ from tracker.contract import records
 from tracker.journal.reader import Batch, Damaged, Position
 from tracker.journal.segment import Fault
 from tracker.store import ingest, schema
-from tracker.store.database import BUSY_TIMEOUT_MS, StorageUnavailableError, Store, reading
+from tracker.store.database import BUSY_TIMEOUT_MS, StorageUnavailableError, Store, is_unavailable, reading
 from tracker.store.ingest import Ingester
 from tracker.store.intake import Entry, Intake
 
@@ -260,3 +260,17 @@ def test_a_batch_is_large_where_ingest_is_behind_and_records_are_small(
     batch = Batch(slot="00", after=Position(segment="a", offset=1), entries=(b"x" * size_bytes,) * came)
 
     assert ingest._next_batch([batch], asked) == expected
+
+
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (sqlite3.OperationalError("database is locked"), True),
+        (sqlite3.DatabaseError("database disk image is malformed"), True),
+        (sqlite3.IntegrityError("UNIQUE constraint failed"), False),
+        (sqlite3.ProgrammingError("wrong number of bindings"), False),
+    ],
+)
+def test_an_error_of_the_driver_itself_is_told_apart_too(error: Exception, expected: bool) -> None:
+    """Look-ups of single rows go past SQLAlchemy, and so do their errors: a locked storage must not put mail aside."""
+    assert is_unavailable(error) is expected

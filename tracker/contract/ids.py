@@ -25,6 +25,7 @@ COPY_SUFFIX_BYTES: Final = 6
 COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
 EVENT_ID_BYTES: Final = 16
 RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
+MESSAGE_ID_CHARACTERS: Final = 26  # of its text, which a copy id's begins with
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]

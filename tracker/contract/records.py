@@ -5,7 +5,8 @@ ignores them; an unknown kind is a `RecordError`, so that a later version's jour
 `docs/reference/journal.md` has a vector of each kind.
 """
 
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -13,7 +14,7 @@ from tracker.contract.errors import IdError, RecordError
 from tracker.contract.events import JournalRecord
 from tracker.contract.ids import CopyId, EventId, MessageId
 
-_IDS: Final[frozenset[type]] = frozenset((MessageId, CopyId, EventId))
+_PARSE: Final[Mapping[type, Callable[[str], object]]] = {one: one.parse for one in (MessageId, CopyId, EventId)}
 
 
 def id_to_text(value: object) -> str:
@@ -25,9 +26,10 @@ def id_to_text(value: object) -> str:
 
 def id_from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
     """Read an id from its text: the `dec_hook` of the same files. ValueError: it is none."""
-    if kind in _IDS and isinstance(value, str):
+    parse = _PARSE.get(kind)
+    if parse is not None and isinstance(value, str):
         try:
-            return cast("type[MessageId | CopyId | EventId]", kind).parse(value)
+            return parse(value)
         except IdError as error:
             raise ValueError(str(error)) from error
     raise NotImplementedError(f"{kind.__name__} has no place in a record")

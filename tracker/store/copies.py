@@ -4,15 +4,15 @@ The counters are the roll-up of the log's events of that copy; `count` is the on
 `correct` the one where a verdict that has changed does.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from operator import sub
+from operator import attrgetter, sub
 from typing import Final, Self, TypeVar, assert_never
 
 import sqlalchemy as sa
 
 from tracker.contract.events import CopyFacts, EventType, TrackedLink
-from tracker.contract.ids import CopyId, MessageId
+from tracker.contract.ids import MESSAGE_ID_CHARACTERS, CopyId, MessageId
 from tracker.core.statistics import HUMAN, NAMES, Counts, contribution, is_human, link_contribution
 from tracker.store import bulk
 from tracker.store.schema import copy, copy_link, event
@@ -26,6 +26,7 @@ _FACTS: Final = ("message", "suffix", "recipient", "tracks_opens", "tracks_click
 _COUNTERS: Final = tuple(column.name for column in copy.columns if column.name not in _FACTS)
 _KEYS: Final = ("key_message", "key_suffix")
 _IS_KEY: Final = (copy.c.message == sa.bindparam("key_message")) & (copy.c.suffix == sa.bindparam("key_suffix"))
+_counters: Final[Callable[["CopyRow"], bulk.Row]] = attrgetter(*_COUNTERS)
 _NOTHING: Final[Counts] = (0,) * len(NAMES)
 
 _LOAD: Final = bulk.Query(sa.select(copy).where(_IS_KEY), _KEYS)
@@ -223,8 +224,8 @@ def find_first_human(connection: sa.Connection, rows: Iterable[CopyRow]) -> None
 
 def key(one: CopyId) -> tuple[str, str]:
     """Return how the tables name a copy: its message's id and its own suffix in hexadecimal."""
-    message, _, suffix = one.text.partition("-")
-    return message, suffix
+    text = one.text
+    return text[:MESSAGE_ID_CHARACTERS], text[MESSAGE_ID_CHARACTERS + 1 :]
 
 
 def copy_id(message: str, suffix: str) -> CopyId:
@@ -250,10 +251,6 @@ def _differences(before: Mapping[_Name, Clicks], now: Mapping[_Name, Clicks]) ->
 
 def _earlier(known_ms: int | None, at_ms: int) -> int:
     return at_ms if known_ms is None or at_ms < known_ms else known_ms
-
-
-def _counters(row: CopyRow) -> bulk.Row:
-    return tuple([getattr(row, name) for name in _COUNTERS])
 
 
 def _columns(row: CopyRow) -> bulk.Row:

@@ -28,7 +28,7 @@ from tracker.contract.events import (
     Probe,
     Rejected,
 )
-from tracker.contract.ids import CopyId
+from tracker.contract.ids import MESSAGE_ID_CHARACTERS, CopyId
 from tracker.contract.token import MAX_LINK_INDEX
 from tracker.core.around import SWEEP_WINDOW_MS
 from tracker.core.statistics import is_human
@@ -110,7 +110,7 @@ class Intake:
     def _load(self, batch: Sequence[ArrivedRecord]) -> None:
         of_copies = [record for record in batch if not isinstance(record, _MESSAGE_RECORDS)]
         accepted = {record.message.text for record in batch if isinstance(record, Arrived)}
-        named = {copies.key(record.copy)[0] for record in of_copies}
+        named = {record.copy.text[:MESSAGE_ID_CHARACTERS] for record in of_copies}
         self._messages = known.messages(self._connection, accepted | named)
         new = accepted - self._messages.keys()
         waiting = known.waiting_for(self._connection, new)
@@ -185,7 +185,7 @@ class Intake:
             row = self._copies.get(early.copy)
             if row is not None:
                 row.count(early.type, early.at_ms, early.agent_class, early.link_index, early.times)
-        for event in [event for event in self._waiting.values() if copies.key(event.copy)[0] == text]:
+        for event in [event for event in self._waiting.values() if event.copy.text[:MESSAGE_ID_CHARACTERS] == text]:
             del self._waiting[event.event.text]
             self._waited.append(event.event.text)
             self._add(event)
@@ -199,7 +199,7 @@ class Intake:
             return  # emitted again after a crash, or read again
         else:
             self._seen.add(event)
-            if copies.key(record.copy)[0] in self._messages:
+            if record.copy.text[:MESSAGE_ID_CHARACTERS] in self._messages:
                 self._add(record)
             else:
                 self._waiting[event] = record
@@ -223,8 +223,9 @@ class Intake:
 
     def _add(self, record: ses.CopyEvent) -> None:
         """Write an event into the log, joined with its message where that is known, and count it."""
-        message = self._messages.get(copies.key(record.copy)[0])
-        row = self._copies.get(record.copy.text) if message is not None else None
+        copy = record.copy.text
+        message = self._messages.get(copy[:MESSAGE_ID_CHARACTERS])
+        row = self._copies.get(copy) if message is not None else None
         if isinstance(record, _HIT_RECORDS):
             self._add_hit(record, message, row)
             return
@@ -291,8 +292,10 @@ class Intake:
         row = self._copies.get(copy)
         if row is None:
             return None
-        times = [at_ms for at_ms in (row.delivered_ms, self._delivered.get(copy)) if at_ms is not None]
-        return min(times, default=None)
+        learnt_ms = self._delivered.get(copy)
+        if learnt_ms is None or row.delivered_ms is None:
+            return row.delivered_ms if learnt_ms is None else learnt_ms
+        return min(row.delivered_ms, learnt_ms)
 
     def _correct(self) -> None:
         """Judge the stored hits again that the batch concerns, and count those otherwise whose verdict has changed."""
@@ -326,14 +329,14 @@ class Intake:
         _INSERT_PROBES.run(connection, self._rows[schema.probe])
         _STOP_WAITING.run(connection, [(event,) for event in self._waited])
         waiting = [
-            (event, copies.key(record.copy)[0], self._now_ms, records.encode(record))
+            (event, record.copy.text[:MESSAGE_ID_CHARACTERS], self._now_ms, records.encode(record))
             for event, record in self._waiting.items()
         ]
         _INSERT_PENDING.run(connection, waiting)
 
     def _sum_up(self, row: CopyRow) -> None:
         """Add to the roll-ups what the batch has made of a copy."""
-        message = self._messages[copies.key(row.facts.copy)[0]]
+        message = self._messages[row.facts.copy.text[:MESSAGE_ID_CHARACTERS]]
         self._roll_ups.add_copies(message, row.difference())
         if row.links_before is None:
             return

@@ -6,6 +6,9 @@ it is.
 
 Theory: a roll-up of mail is kept by differences. What a copy adds to the statistics is a function of its row; so what
 it adds after a batch, less what it added before, keeps every sum exact, in whatever order events come.
+
+Limits: a correction takes a hit from the device that its user agent is read as now; where a later version reads it
+otherwise, the sums of two devices are off by that hit.
 """
 
 from collections.abc import Mapping
