@@ -106,8 +106,9 @@ def page_query(wanted: EventFilter, after: int) -> sa.Select[Any]:
         query = query.where(event.message == wanted.message)
     if wanted.recipient is not None:
         recipient = _normalize(wanted.recipient)
-        copies = sa.select(copy.message, copy.suffix).where(copy.recipient.collate("NOCASE") == recipient)
-        of_copies = sa.select(event.seq).where(sa.tuple_(event.message, event.suffix).in_(copies))
+        is_of_copy = (event.message == copy.message) & (event.suffix == copy.suffix)
+        is_theirs = copy.recipient.collate("NOCASE") == recipient
+        of_copies = sa.select(event.seq).join_from(schema.copy, schema.event, is_of_copy).where(is_theirs)
         is_reject = event.type == sa.literal_column("'reject'")  # in letters: else its index is not used
         of_reject = sa.func.json_extract(event.body, "$.mailwake.recipient").collate("NOCASE") == recipient
         query = query.where(event.seq.in_(of_copies.union(sa.select(event.seq).where(is_reject, of_reject))))

@@ -33,3 +33,4 @@ def upgrade() -> None:
     )
     op.drop_index("ix_copy_recipient", "copy")
     op.create_index("ix_copy_recipient", "copy", [sa.text("recipient COLLATE NOCASE")])
+    op.create_index("ix_event_reject", "event", ["seq"], sqlite_where=sa.text("type = 'reject'"))
