@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,7 +146,7 @@ def remove(*, config_path: Path | None, name: str) -> None:
 
     config = load(config_path)
     _check_free(config, name)
-    if name not in _stored(config) or not storage.change(config, lambda connection: store.remove(connection, name)):
+    if name not in _stored(config) or not storage.write(config, lambda connection: store.remove(connection, name)):
         end(f"there is no login {name!r}")
     click.echo(f"The login {name} is removed.")
 
@@ -159,10 +158,9 @@ def _all(config: "Config") -> "dict[str, Credential]":
 
 
 def _stored(config: "Config") -> "dict[str, Credential]":
-    from tracker.store.credentials import watched
+    from tracker.store.credentials import read_all
 
-    stored: Mapping[str, Credential] = storage.read(watched(config.storage.path))
-    return dict(stored)
+    return storage.read(config, read_all) or {}
 
 
 def _row(config: "Config", one: "Credential") -> dict[str, Any]:
@@ -223,4 +221,4 @@ def _new_hash(*, generate: bool) -> str:
 def _write(config: "Config", one: "Credential") -> None:
     from tracker.store import credentials as store
 
-    storage.change(config, lambda connection: store.put(connection, one, datetime.now(UTC)))
+    storage.write(config, lambda connection: store.put(connection, one, datetime.now(UTC)))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from relay.cli.options import EXIT_NO, config_option, json_option, load
+from relay.cli.options import EXIT_NO, config_option, end, json_option, load
 from relay.cli.sample import AddressType
-from relay.cli.storing import Storage, end, persons_of, with_storage
+from relay.cli.storage import Storage, persons_of, read, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -38,17 +38,11 @@ def export(*, address: "Address", config_path: Path | None, as_json: bool) -> No
     import msgspec
 
     from tracker.store import personal
-    from tracker.store.database import StorageUnavailableError, reading
 
     config = load(config_path)
     persons = persons_of(config)
     document: dict[str, Any] = {"address": str(address), "exportedAt": datetime.now(UTC).isoformat()}
-    if config.storage.path.exists():
-        try:
-            with reading(config.storage.path) as connection:
-                document |= personal.kept(connection, persons, str(address))
-        except StorageUnavailableError as error:
-            end(str(error))
+    document |= read(config, lambda connection: personal.kept(connection, persons, str(address))) or {}
     document["spool"] = [_own(mail, persons, address) for mail in _in_spool(config, persons, address)]
     raw = msgspec.json.encode(document)
     click.echo((raw if as_json else msgspec.json.format(raw, indent=2)).decode())
