@@ -86,14 +86,13 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
         await _page_by_page(storage, partial(work.redact, message_id=message, own=suffixes))
     for start in range(0, len(copies), _COPIES):
         await storage.write(partial(work.erase, copies=copies[start : start + _COPIES]))
-    await _page_by_page(storage, work.rejects)
-    await _page_by_page(storage, work.set_aside)
-    for table, column, text in await storage.read(work.named_totals):
-        await storage.write(partial(work.rename_total, table=table, column=column, text=text))
+    for part in (work.rejects, work.dead_letters, work.set_aside):
+        await _page_by_page(storage, part)
+    for column, text in await storage.read(work.named_totals):
+        await storage.write(partial(work.rename_total, column=column, text=text))
     last = await storage.read(last_number)
     ids = {str(one.id) for one in copies}
     lines, behind = await _erase_lines(config, storage, work, ids=ids, began_s=began_s, last=last)
-    await storage.write(work.late_dead_letters)
     waiting, removed = _leave_spool(config, persons, address)
     is_whole = await _empty_log(config)
     erased = work.erased

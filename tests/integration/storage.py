@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from tests.unit.happenings import after
 from tracker.contract.consent import Persons
 from tracker.contract.events import JournalRecord
@@ -71,6 +73,20 @@ class Node:
     def bodies(self) -> list[dict[str, Any]]:
         """The log's records, in its order."""
         return [json.loads(body) for (body,) in self.rows("SELECT body FROM event ORDER BY seq")]
+
+
+async def give_up(node: Node, destination: str = "crm") -> None:
+    """Have each event of the log as a dead letter of a destination, and no event in the log any more."""
+    query = (
+        "INSERT INTO dead_letter (destination, seq, event_id, type, message, suffix, at_ms, reason, attempts, body)"
+        " SELECT ?, seq, event_id, type, message, suffix, ?, '400', 1, body FROM event ORDER BY seq"
+    )
+
+    def work(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(query, (destination, int(node.now.timestamp() * 1000)))
+        connection.exec_driver_sql("DELETE FROM event")
+
+    await node.store.write(work)
 
 
 @asynccontextmanager
