@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ class Node:
     def database(self) -> Path:
         return self.folder / "mailwake.db"
 
-    def ingester(self, destinations: Iterable[str] = (), on_commit: Callable[[], None] | None = None) -> Ingester:
+    def ingester(self, destinations: Collection[str] = (), on_commit: Callable[[], None] | None = None) -> Ingester:
         """Make an ingester as a fresh process would."""
 
         def count() -> None:

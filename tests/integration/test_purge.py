@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +15,16 @@ from prometheus_client import REGISTRY
 from relay.cli.main import main
 from tests.integration.serving import LIMIT_S, configure, serving
 from tests.integration.storage import Node, give_up, node
+from tests.integration.tracking import tracker_options
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, clicked, copy_id, delivery, opened, probed
+from tracker.app import Tracker
 from tracker.contract.events import Rejected
+from tracker.contract.settings import EventDestination, Settings
+from tracker.runtime import secrets
+from tracker.runtime.keysfile import KeysFile
 from tracker.store import purge
 from tracker.store.purge import Keeping, Purge, Purged, run
-from tracker.store.schema import roll_up_value
+from tracker.store.schema import aside, event, roll_up_value
 from tracker.store.times import to_ms
 
 DAY = timedelta(days=1)
@@ -111,6 +117,34 @@ async def test_an_event_stays_until_its_destination_has_it_or_for_a_week(tmp_pat
         await here.store.write(lambda connection: connection.exec_driver_sql("UPDATE destination_cursor SET seq = 3"))
         assert (await _purge(here, now, "slow", "quick")).unpublished == {}
         assert _count(here, "message", "event") == [1, 1]
+
+
+async def test_a_destination_that_came_with_a_reload_is_waited_for(tmp_path: Path) -> None:
+    """And where the storage is made anew, it gets all that is taken in again."""
+    old = datetime.now(UTC) - 61 * DAY
+    keys = secrets.create(tmp_path / "keys.json", now=old, entropy=os.urandom)
+    options = tracker_options(tmp_path)
+    tracker = Tracker(options, Settings(base_url=""), KeysFile(tmp_path / "keys.json", keys))
+    crm = EventDestination(name="crm", type="stdout", events=frozenset({"open"}))
+    tracker.renew(options, Settings(base_url="", destinations={"crm": crm}))
+    await tracker.open()
+    await tracker.journal.emit([accepted(1, at=old), opened(1, at=datetime.now(UTC))])
+    while await tracker.ingester.advance():
+        pass
+
+    def is_done(connection: sa.Connection) -> bool:
+        return connection.scalar(sa.select(sa.func.count()).select_from(aside)) == 0
+
+    row = {"at_ms": to_ms(old), "slot": "00", "error": "", "raw": b""}
+    await tracker.store.write(lambda connection: connection.execute(aside.insert(), row))
+    purging = asyncio.create_task(tracker.purger.run())
+    while not await tracker.store.read(is_done):
+        pass
+    purging.cancel()
+    left = await tracker.store.read(lambda connection: connection.execute(sa.select(event.c.type)).scalars().all())
+    await tracker.close()
+
+    assert left == ["open"]
 
 
 async def test_a_dead_letter_goes_with_its_message(tmp_path: Path) -> None:
