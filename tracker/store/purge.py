@@ -12,7 +12,8 @@ An event that a destination does not have yet stays until it has it, or for `UNP
 counted for that destination. Its message stays as long as one of its events does.
 
 Limits: the file does not shrink; what is freed in it is used again. Of unpublished events the age is bounded, not the
-bytes.
+bytes: one log serves all destinations and keeps each event for `keep` anyway, so what one that is down adds is a week's
+events of messages older than that, and to count their bytes each of them would have to be read.
 """
 
 import asyncio
