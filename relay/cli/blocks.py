@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from relay.cli import storage
-from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load, printable
+from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load
 
 if TYPE_CHECKING:
     from tracker.core.blocks import Block, BlockKind
@@ -45,12 +45,9 @@ def list_(*, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
-        print_rows(
-            tuple(key.replace("_", " ") for key in rows[0]),
-            [[printable(str(value)) for value in row.values()] for row in rows],
-        )
+        print_objects(rows)
     else:
         click.echo("Nothing is stopped. Stop a destination with `mailwake blocks add host evil.example`.")
 

@@ -45,10 +45,9 @@ def list_(*, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
-        cells = [[value if isinstance(value, str) else " ".join(value) for value in row.values()] for row in rows]
-        print_rows(tuple(key.replace("_", " ") for key in rows[0]), cells)
+        print_objects(rows)
     else:
         click.echo("There is no login. Make one with `mailwake credentials add NAME --domain DOMAIN`.")
 

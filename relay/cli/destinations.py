@@ -72,11 +72,10 @@ def show(*, config_path: Path | None, as_json: bool, name: str) -> None:
         text = ", ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
         click.echo(f"{key} = {printable(text)}")
     if dead:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
         click.echo()
-        lines = [[str(value) for value in _letter(letter).values()] for letter in dead]
-        print_rows(tuple(key.replace("_", " ") for key in _letter(dead[0])), lines)
+        print_objects([_letter(letter) for letter in dead])
 
 
 @destinations.command()

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 
 from relay.cli.main import main
 from tests.integration.serving import LIMIT_S, configure, serving
-from tests.integration.storage import Node, give_up, node
+from tests.integration.storage import Node, give_up, node, running
 from tests.integration.tracking import tracker_options
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, clicked, copy_id, delivery, opened, probed
 from tracker.app import Tracker
@@ -137,10 +137,9 @@ async def test_a_destination_that_came_with_a_reload_is_waited_for(tmp_path: Pat
 
     row = {"at_ms": to_ms(old), "slot": "00", "error": "", "raw": b""}
     await tracker.store.write(lambda connection: connection.execute(aside.insert(), row))
-    purging = asyncio.create_task(tracker.purger.run())
-    while not await tracker.store.read(is_done):
-        pass
-    purging.cancel()
+    async with running(tracker.purger.run()):
+        while not await tracker.store.read(is_done):
+            pass
     left = await tracker.store.read(lambda connection: connection.execute(sa.select(event.c.type)).scalars().all())
     await tracker.close()
 
