@@ -66,6 +66,16 @@ class Node:
         await self.journal.emit(journal_records)
         await drain(ingester or self.ingester())
 
+    async def take_in_pieces(self, order: Sequence[JournalRecord], cuts: Sequence[int], pause_s: float) -> None:
+        """Take in records piece by piece, with a pause after each, and at last what waited for its message."""
+        ingester = self.ingester()
+        for cut in [*cuts, len(order)]:
+            await self.take_in(*order[:cut], ingester=ingester)
+            order = order[cut:]
+            self.now += timedelta(seconds=pause_s)
+        self.now += timedelta(seconds=61)
+        await drain(ingester)
+
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the file itself, past our own code."""
         with closing(sqlite3.connect(self.database)) as connection:
