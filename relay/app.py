@@ -364,9 +364,7 @@ class _Process:
             return "stopping"
         if self._relay is not None and self._relay.admit() is not None:
             return "the spool is full"
-        if self._tracker.journal.is_failing:
-            return "the journal cannot be written"
-        return None
+        return self._tracker.journal.trouble
 
     async def _view(self) -> ProcessView:
         own = self.status()

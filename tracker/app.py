@@ -107,7 +107,9 @@ class Tracker:
             collect_for=settings.collect_for,
         )
         self._backlog = BacklogWatch(self.store, options.journal_root, now)
-        self.purger = Purger(store=self.store, keeping=self.keeping, destinations=settings.destinations, clock=now)
+        self.purger = Purger(
+            store=self.store, keeping=self.keeping, destinations=lambda: self._settings.destinations, clock=now
+        )
         self.journal = Journal(
             options.journal_slot, clock=now, max_bytes=options.journal_max_bytes, on_durable=self.ingester.wake
         )
@@ -162,10 +164,10 @@ class Tracker:
         )
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
-        """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
+        """Go by other settings from now on. Folders and storage stay those of the start."""
         self._options, self._settings = options, settings
         self._hit_settings = self._make_hit_settings(options)
-        self.ingester.collect_for = settings.collect_for
+        self.ingester.collect_for, self.ingester.destinations = settings.collect_for, settings.destinations
         self.publisher.renew(self._settings)
 
     async def open(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from relay.cli import storage
-from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load, printable
+from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load
 
 if TYPE_CHECKING:
     from tracker.core.blocks import Block, BlockKind
@@ -39,18 +39,15 @@ def blocks() -> None:
 @json_option
 def list_(*, config_path: Path | None, as_json: bool) -> None:
     """List what is stopped, since when and why."""
-    from tracker.store.blocks import listed
+    from tracker.store.blocks import read_all
 
-    rows = [_row(one) for one in storage.read(listed(load(config_path).storage.path))]
+    rows = [_row(one) for one in storage.read(load(config_path), read_all) or ()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
-        print_rows(
-            tuple(key.replace("_", " ") for key in rows[0]),
-            [[printable(str(value)) for value in row.values()] for row in rows],
-        )
+        print_objects(rows)
     else:
         click.echo("Nothing is stopped. Stop a destination with `mailwake blocks add host evil.example`.")
 
@@ -71,7 +68,7 @@ def add(*, config_path: Path | None, as_json: bool, kind: str, value: str, reaso
         end(f"a reason has at most {MAX_REASON_CHARACTERS} characters", EXIT_UNUSABLE)
     of_kind, normal = _parse(kind, value)
     one = Block(kind=of_kind, value=normal, reason=printable_reason(reason), added_at=datetime.now(UTC))
-    storage.change(config, lambda connection: store.put(connection, one))
+    storage.write(config, lambda connection: store.put(connection, one))
     if kind == "set" and normal not in config.sets:
         click.echo(f"mailwake: there is no set {normal} now; links of mail that it had are stopped", err=True)
     if as_json:
@@ -91,10 +88,8 @@ def remove(*, config_path: Path | None, as_json: bool, kind: str, value: str) ->
 
     config = load(config_path)
     of_kind, normal = _parse(kind, value)
-    is_there = any(
-        (one.kind, one.value) == (of_kind, normal) for one in storage.read(store.listed(config.storage.path))
-    )
-    if not is_there or not storage.change(config, lambda connection: store.remove(connection, of_kind, normal)):
+    is_there = any((one.kind, one.value) == (of_kind, normal) for one in storage.read(config, store.read_all) or ())
+    if not is_there or not storage.write(config, lambda connection: store.remove(connection, of_kind, normal)):
         end(f"the {kind} {normal} is not stopped")
     if as_json:
         click.echo(json.dumps({"kind": kind, "value": normal}, indent=2))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from relay.cli.options import EXIT_UNUSABLE, config_option, json_option, load
+from relay.cli.options import EXIT_UNUSABLE, config_option, end, json_option, load
 from relay.cli.sample import AddressType
-from relay.cli.storing import Storage, end, persons_of, with_storage
+from relay.cli.storage import Storage, persons_of, read, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -91,7 +91,7 @@ def show(*, address: "Address", config_path: Path | None, as_json: bool) -> None
     from tracker.store import consent as store
 
     config = load(config_path)
-    told = _read(config, lambda connection: store.told_by(connection, persons_of(config).of(str(address))))
+    told = read(config, lambda connection: store.told_by(connection, persons_of(config).of(str(address))))
     if told is None:
         end("this person has told nothing")
     row = _row(told)
@@ -113,7 +113,7 @@ def export_(*, config_path: Path | None, as_json: bool) -> None:
     after = b""
     if not as_json:
         click.echo(",".join(COLUMNS))
-    while page := _read(config, lambda connection, after=after: store.all_told(connection, after, _CHUNK)) or ():
+    while page := read(config, partial(store.all_told, after=after, limit=_CHUNK)):
         for told in page:
             click.echo(json.dumps(_row(told), ensure_ascii=False) if as_json else _csv(_row(told).values()))
         after = page[-1].person
@@ -238,19 +238,6 @@ def _moment(text: object) -> datetime:
 def _source(text: str) -> str:
     """Keep a source short and on one line."""
     return "".join(character for character in text if character.isprintable())[:MAX_SOURCE]
-
-
-def _read(config: "Config", work: Any) -> Any:  # noqa: ANN401 - what `work` returns
-    """Read beside a service that writes; None where there is no storage yet. Exit code 1: it cannot be read."""
-    from tracker.store.database import StorageUnavailableError, reading
-
-    if not config.storage.path.exists():
-        return None
-    try:
-        with reading(config.storage.path) as connection:
-            return work(connection)
-    except StorageUnavailableError as error:
-        end(str(error))
 
 
 def _row(told: "Told") -> dict[str, str]:

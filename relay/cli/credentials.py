@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,10 +45,9 @@ def list_(*, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
-        cells = [[value if isinstance(value, str) else " ".join(value) for value in row.values()] for row in rows]
-        print_rows(tuple(key.replace("_", " ") for key in rows[0]), cells)
+        print_objects(rows)
     else:
         click.echo("There is no login. Make one with `mailwake credentials add NAME --domain DOMAIN`.")
 
@@ -147,7 +145,7 @@ def remove(*, config_path: Path | None, name: str) -> None:
 
     config = load(config_path)
     _check_free(config, name)
-    if name not in _stored(config) or not storage.change(config, lambda connection: store.remove(connection, name)):
+    if name not in _stored(config) or not storage.write(config, lambda connection: store.remove(connection, name)):
         end(f"there is no login {name!r}")
     click.echo(f"The login {name} is removed.")
 
@@ -159,10 +157,9 @@ def _all(config: "Config") -> "dict[str, Credential]":
 
 
 def _stored(config: "Config") -> "dict[str, Credential]":
-    from tracker.store.credentials import watched
+    from tracker.store.credentials import read_all
 
-    stored: Mapping[str, Credential] = storage.read(watched(config.storage.path))
-    return dict(stored)
+    return storage.read(config, read_all) or {}
 
 
 def _row(config: "Config", one: "Credential") -> dict[str, Any]:
@@ -223,4 +220,4 @@ def _new_hash(*, generate: bool) -> str:
 def _write(config: "Config", one: "Credential") -> None:
     from tracker.store import credentials as store
 
-    storage.change(config, lambda connection: store.put(connection, one, datetime.now(UTC)))
+    storage.write(config, lambda connection: store.put(connection, one, datetime.now(UTC)))

@@ -7,15 +7,15 @@ second: the command hands no dead letter over itself, so that a destination has 
 import asyncio
 import json
 import os
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from relay.cli.options import EXIT_NO, EXIT_UNUSABLE, config_option, json_option, load, printable
+from relay.cli import storage
+from relay.cli.options import EXIT_NO, EXIT_UNUSABLE, config_option, end, json_option, load, printable
 from relay.cli.since import Ago
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tracker.contract.settings import EventDestination
     from tracker.store.deadletters import DeadLetter, Standing
 
-_PATIENCE_S: Final = 5.0  # with a storage that is busy; a transaction of the ingester takes less than one
 _LETTERS_SHOWN: Final = 50
 
 
@@ -65,7 +64,7 @@ def show(*, config_path: Path | None, as_json: bool, name: str) -> None:
     config = load(config_path)
     one = _find(config, name)
     row = _row(config, one, _standings(config)[name])
-    dead = _read(config, lambda connection: deadletters.letters(connection, name, _LETTERS_SHOWN)) or []
+    dead = storage.read(config, lambda connection: deadletters.letters(connection, name, _LETTERS_SHOWN)) or []
     if as_json:
         click.echo(json.dumps({**row, "last_dead_letters": [_letter(letter) for letter in dead]}, indent=2))
         return
@@ -73,11 +72,10 @@ def show(*, config_path: Path | None, as_json: bool, name: str) -> None:
         text = ", ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
         click.echo(f"{key} = {printable(text)}")
     if dead:
-        from relay.cli.queueprint import print_rows
+        from relay.cli.queueprint import print_objects
 
         click.echo()
-        lines = [[str(value) for value in _letter(letter).values()] for letter in dead]
-        print_rows(tuple(key.replace("_", " ") for key in _letter(dead[0])), lines)
+        print_objects([_letter(letter) for letter in dead])
 
 
 @destinations.command()
@@ -130,7 +128,7 @@ def replay(
     config = load(config_path)
     _find(config, name)
     if bool(ids) + (since is not None) + every != 1:
-        _end("say which: one of --id, --since and --all", EXIT_UNUSABLE)
+        end("say which: one of --id, --since and --all", EXIT_UNUSABLE)
     at = datetime.now(UTC)
     count = _write(
         config,
@@ -156,7 +154,7 @@ def enable(*, config_path: Path | None, name: str) -> None:
     config = load(config_path)
     _find(config, name)
     if not _write(config, lambda connection: publishing.enable(connection, name)):
-        _end(f"{name} takes events, or has not been tried yet")
+        end(f"{name} takes events, or has not been tried yet")
     click.echo(f"{name} is tried at once{_once_it_runs(config)}.")
 
 
@@ -170,7 +168,7 @@ def _declared(config: "Config") -> "dict[str, EventDestination]":
 def _find(config: "Config", name: str) -> "EventDestination":
     found = _declared(config).get(name)
     if found is None:
-        _end(f"there is no event destination {name!r}")
+        end(f"there is no event destination {name!r}")
     return found
 
 
@@ -178,49 +176,13 @@ def _standings(config: "Config") -> "dict[str, Standing]":
     from tracker.store.deadletters import Standing, standings
 
     names = tuple(config.destinations)
-    found = _read(config, lambda connection: standings(connection, names))
+    found = storage.read(config, lambda connection: standings(connection, names))
     return found if found is not None else dict.fromkeys(names, Standing())
 
 
-def _read(config: "Config", work: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - what the work returns
-    """Ask the storage; None: there is none yet. Exit code 1: it stays unreadable."""
-    from tracker.store.database import StorageUnavailableError, reading
-
-    if not config.storage.path.exists():
-        return None
-    ends_at = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            with reading(config.storage.path) as connection:
-                return work(connection)
-        except StorageUnavailableError as error:  # a service that has just started may be making the tables
-            if time.monotonic() > ends_at:
-                _end(str(error))
-        time.sleep(0.1)
-
-
 def _write(config: "Config", work: Callable[[Any], int]) -> int:
-    """Do it in one transaction of the storage; 0 where there is none yet. Exit code 1: it stays locked."""
-    from tracker.store.database import StorageUnavailableError, Store
-
-    if not config.storage.path.exists():
-        return 0
-
-    async def run() -> int:
-        store = Store(config.storage.path)
-        ends_at = time.monotonic() + _PATIENCE_S
-        try:
-            while True:
-                try:
-                    return await store.write(work)
-                except StorageUnavailableError as error:
-                    if time.monotonic() > ends_at:
-                        _end(str(error))
-                await asyncio.sleep(0.1)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    """Do it in one transaction; 0 where there is no storage, which is not made for that."""
+    return storage.write(config, work) if config.storage.path.exists() else 0
 
 
 async def _try(one: "EventDestination") -> tuple[str, Any]:
@@ -310,8 +272,3 @@ def _letter(letter: "DeadLetter") -> dict[str, Any]:
 
 def _time(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat(timespec="seconds")
-
-
-def _end(why: str, code: int = EXIT_NO) -> NoReturn:
-    click.echo(f"mailwake: {why}", err=True)
-    raise SystemExit(code)

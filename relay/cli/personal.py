@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from relay.cli.options import EXIT_NO, config_option, json_option, load
+from relay.cli.options import EXIT_NO, config_option, end, json_option, load
 from relay.cli.sample import AddressType
-from relay.cli.storing import Storage, end, persons_of, with_storage
+from relay.cli.storage import Storage, persons_of, read, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config
@@ -38,17 +38,11 @@ def export(*, address: "Address", config_path: Path | None, as_json: bool) -> No
     import msgspec
 
     from tracker.store import personal
-    from tracker.store.database import StorageUnavailableError, reading
 
     config = load(config_path)
     persons = persons_of(config)
     document: dict[str, Any] = {"address": str(address), "exportedAt": datetime.now(UTC).isoformat()}
-    if config.storage.path.exists():
-        try:
-            with reading(config.storage.path) as connection:
-                document |= personal.kept(connection, persons, str(address))
-        except StorageUnavailableError as error:
-            end(str(error))
+    document |= read(config, lambda connection: personal.kept(connection, persons, str(address))) or {}
     document["spool"] = [_own(mail, persons, address) for mail in _in_spool(config, persons, address)]
     raw = msgspec.json.encode(document)
     click.echo((raw if as_json else msgspec.json.format(raw, indent=2)).decode())
@@ -92,14 +86,13 @@ async def _forget(config: "Config", storage: Storage, address: "Address") -> dic
         await _page_by_page(storage, partial(work.redact, message_id=message, own=suffixes))
     for start in range(0, len(copies), _COPIES):
         await storage.write(partial(work.erase, copies=copies[start : start + _COPIES]))
-    await _page_by_page(storage, work.rejects)
-    await _page_by_page(storage, work.set_aside)
-    for table, column, text in await storage.read(work.named_totals):
-        await storage.write(partial(work.rename_total, table=table, column=column, text=text))
+    for part in (work.rejects, work.dead_letters, work.set_aside):
+        await _page_by_page(storage, part)
+    for column, text in await storage.read(work.named_totals):
+        await storage.write(partial(work.rename_total, column=column, text=text))
     last = await storage.read(last_number)
     ids = {str(one.id) for one in copies}
     lines, behind = await _erase_lines(config, storage, work, ids=ids, began_s=began_s, last=last)
-    await storage.write(work.late_dead_letters)
     waiting, removed = _leave_spool(config, persons, address)
     is_whole = await _empty_log(config)
     erased = work.erased

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from relay.cli.options import config_option, json_option, load
-from relay.cli.storing import Storage, end, with_storage
+from relay.cli.options import config_option, end, json_option, load
+from relay.cli.storage import Storage, with_storage
 
 if TYPE_CHECKING:
     from relay.appconfig import Config

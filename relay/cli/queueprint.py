@@ -4,9 +4,9 @@ Senders, addresses and replies come from strangers: what is not printable is not
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -82,6 +82,12 @@ def print_rows(columns: tuple[str, ...], rows: list[list[str]]) -> None:
         return
     for row in (columns, *rows):
         click.echo("\t".join(map(printable, row)))
+
+
+def print_objects(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print objects with the same keys as a table; the values of a list are told apart by a space."""
+    cells = [[" ".join(value) if isinstance(value, list) else str(value) for value in row.values()] for row in rows]
+    print_rows(tuple(key.replace("_", " ") for key in rows[0]), cells)
 
 
 class Total:

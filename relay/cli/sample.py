@@ -102,7 +102,7 @@ def consented(config: "Config", prepared: "Prepared", recipient: "Address") -> "
     """
     from dataclasses import replace
 
-    from relay.cli.storing import persons_of
+    from relay.cli.storage import persons_of
     from relay.core import plan
     from relay.core.consent import Consents
     from relay.core.policy import Track

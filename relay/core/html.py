@@ -24,14 +24,13 @@ from relay.core.htmlattributes import NOTHING, Meaning
 from relay.core.htmltokens import RAW_TEXT, Tag
 from relay.core.openelements import OpenElements
 from relay.core.reasons import SkipReason
-from relay.core.visibletext import alt_text, visible_text
+from relay.core.visibletext import OPEN_TRACKER, alt_text, visible_text
 
 Span = tuple[int, int]
 
 MAX_STEPS: Final = 20_000
 """Tags that are looked at in one message, a link counting as four: a fifth of a second. A newsletter takes 200."""
 
-OPEN_TRACKER: Final = b"{{ses:openTracker}}"
 _OPEN_TRACKER: Final = re.compile(re.escape(OPEN_TRACKER))
 
 _VML: Final = frozenset(

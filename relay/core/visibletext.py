@@ -10,6 +10,8 @@ from relay.core import charrefs, charsets, htmlattributes, htmltokens
 from relay.core.htmltokens import RAW_TEXT, Tag
 
 MAX_TEXT: Final = 200
+OPEN_TRACKER: Final = b"{{ses:openTracker}}"
+"""Stands for the pixel, or is removed: no reader sees it."""
 
 _MAX_RAW: Final = 4096  # octets read of one link: 200 characters, each a long reference
 _TAG_COST: Final = 16  # octets that a tag counts for where each is read by itself
@@ -89,7 +91,7 @@ def _text_between_tags(body: bytes, low: bytes, link: Tag, end: int, codec: str)
 def alt_text(body: bytes, low: bytes, tag: Tag, codec: str) -> str:
     """Return the folded `alt` of a tag that ends; `""` where it has none."""
     alt = htmltokens.usual_value(low, tag, b"alt") or htmlattributes.read(low, tag).alt
-    return fold(htmlattributes.value(body, alt, codec)) if alt else ""
+    return fold(htmlattributes.value(body, alt, codec).replace(OPEN_TRACKER.decode(), "")) if alt else ""
 
 
 def fold(text: str) -> str:
@@ -106,6 +108,6 @@ def _behind(low: bytes, tag: Tag, end: int) -> int:
 
 
 def _text(raw: bytes, codec: str) -> str:
-    raw = raw[:_MAX_RAW]
+    raw = raw.replace(OPEN_TRACKER, b"")[:_MAX_RAW]
     text = raw.decode("ascii") if raw.isascii() else charsets.decode(raw, codec)
     return fold(charrefs.decode_text(text) if "&" in text else text)

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
+import sqlalchemy as sa
 
 from tests.unit.happenings import after
 from tracker.contract.consent import Persons
@@ -36,7 +39,7 @@ class Node:
     def database(self) -> Path:
         return self.folder / "mailwake.db"
 
-    def ingester(self, destinations: Iterable[str] = (), on_commit: Callable[[], None] | None = None) -> Ingester:
+    def ingester(self, destinations: Collection[str] = (), on_commit: Callable[[], None] | None = None) -> Ingester:
         """Make an ingester as a fresh process would."""
 
         def count() -> None:
@@ -63,6 +66,16 @@ class Node:
         await self.journal.emit(journal_records)
         await drain(ingester or self.ingester())
 
+    async def take_in_pieces(self, order: Sequence[JournalRecord], cuts: Sequence[int], pause_s: float) -> None:
+        """Take in records piece by piece, with a pause after each, and at last what waited for its message."""
+        ingester = self.ingester()
+        for cut in [*cuts, len(order)]:
+            await self.take_in(*order[:cut], ingester=ingester)
+            order = order[cut:]
+            self.now += timedelta(seconds=pause_s)
+        self.now += timedelta(seconds=61)
+        await drain(ingester)
+
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the file itself, past our own code."""
         with closing(sqlite3.connect(self.database)) as connection:
@@ -71,6 +84,20 @@ class Node:
     def bodies(self) -> list[dict[str, Any]]:
         """The log's records, in its order."""
         return [json.loads(body) for (body,) in self.rows("SELECT body FROM event ORDER BY seq")]
+
+
+async def give_up(node: Node, destination: str = "crm") -> None:
+    """Have each event of the log as a dead letter of a destination, and no event in the log any more."""
+    query = (
+        "INSERT INTO dead_letter (destination, seq, event_id, type, message, suffix, at_ms, reason, attempts, body)"
+        " SELECT ?, seq, event_id, type, message, suffix, ?, '400', 1, body FROM event ORDER BY seq"
+    )
+
+    def work(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(query, (destination, int(node.now.timestamp() * 1000)))
+        connection.exec_driver_sql("DELETE FROM event")
+
+    await node.store.write(work)
 
 
 @asynccontextmanager
@@ -90,6 +117,18 @@ async def drain(ingester: Ingester) -> None:
     """Take in until there is nothing more."""
     while await ingester.advance():
         pass
+
+
+@asynccontextmanager
+async def running(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run what ends only when it is cancelled, for the length of a block."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def until(condition: Callable[[], bool]) -> None:

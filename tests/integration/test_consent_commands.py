@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.cli import storing
+from relay.cli import storage
 from relay.cli.main import main
 from relay.spool.files import Spool
 from relay.spool.layout import Row, State
@@ -223,7 +223,7 @@ def test_an_import_silences_copies_that_are_there(tmp_path: Path) -> None:
 
 def test_a_storage_that_stays_locked_is_a_clear_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is told that a denial is stored when it is not."""
-    monkeypatch.setattr(storing, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(storage, "PATIENCE_S", 0.1)
     config = configure(tmp_path)
     told(config, "consent", "allow", BO)
     with closing(sqlite3.connect(tmp_path / "var/mailwake.db", isolation_level=None)) as locker:

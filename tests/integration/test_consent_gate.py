@@ -1,19 +1,21 @@
 """What ingest leaves out of the journals: hits of who denied, and everything of who was forgotten."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
-from tests.integration.storage import PERSONS, Node, node
+from tests.integration.storage import PERSONS, Node, give_up, node
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, bounce, clicked, copy_id, delivery, opened, probed
 from tracker.contract.events import Rejected
-from tracker.store import consent, reports
+from tracker.store import consent, forget, personal, reports
 from tracker.store.consent import Told, copies_of, read_silenced, tell
 from tracker.store.forget import Forgetting
-from tracker.store.schema import silenced
+from tracker.store.schema import aside, roll_up_value, silenced
 
 ANA, BO = "ana@client.example", "bo@home.example"
 COLLECT_FOR = timedelta(days=60)
@@ -31,6 +33,12 @@ async def _deny(here: Node, address: str, at: datetime = ACCEPTED_AT) -> int:
     return await here.store.write(work)
 
 
+async def _pages(here: Node, work: Callable[..., int | None]) -> None:
+    after: int | None = 0
+    while after is not None:
+        after = await here.store.write(partial(work, after=after))
+
+
 async def _forget(here: Node, address: str, at: datetime) -> Forgetting:
     """Forget as the command does."""
     work = Forgetting(address, PERSONS, now=at, collect_for=COLLECT_FOR)
@@ -38,12 +46,12 @@ async def _forget(here: Node, address: str, at: datetime) -> Forgetting:
     copies = await here.store.read(work.copies)
     await here.store.write(partial(work.silence, copies=copies))
     for one in copies:
-        await here.store.write(partial(work.redact, message_id=one.message, own=[one.suffix], after=0))
+        await _pages(here, partial(work.redact, message_id=one.message, own=[one.suffix]))
     await here.store.write(partial(work.erase, copies=copies))
-    await here.store.write(partial(work.rejects, after=0))
-    await here.store.write(partial(work.set_aside, after=0))
-    for table, column, text in await here.store.read(work.named_totals):
-        await here.store.write(partial(work.rename_total, table=table, column=column, text=text))
+    for part in (work.rejects, work.dead_letters, work.set_aside):
+        await _pages(here, part)
+    for column, text in await here.store.read(work.named_totals):
+        await here.store.write(partial(work.rename_total, column=column, text=text))
     return work
 
 
@@ -168,34 +176,60 @@ async def test_a_person_is_found_in_every_spelling(tmp_path: Path) -> None:
         assert "ix_copy_recipient" in plan[0][3]
 
 
-async def test_an_address_that_was_put_aside_or_waits_as_a_dead_letter_goes(tmp_path: Path) -> None:
-    """Tables that others own, and that may not be there."""
+async def test_dead_letters_are_handed_out_and_forgotten_by_themselves(tmp_path: Path) -> None:
+    """Their events may have gone: by the copy, by the recipient of a Reject, and the address in what others keep."""
+    rejected = Rejected(
+        facts=accepted(4).facts, copies=accepted(4, recipients=(ANA, BO)).copies, reply="550 5.7.1 This login may not"
+    )
     async with node(tmp_path) as here:
-        await here.take_in(accepted(1, recipients=(ANA, BO)))
-        ids = [event_id for (event_id,) in here.rows("SELECT event_id FROM event ORDER BY seq")]
-        bodies = [body for (body,) in here.rows("SELECT body FROM event ORDER BY seq")]
+        await here.take_in(opened(1, message=2))
+        here.now += timedelta(seconds=61)
+        await here.take_in()  # the event of a message that is not known: its record names nobody
+        await here.take_in(accepted(1, recipients=(ANA, BO)), accepted(2), rejected)
+        await give_up(here)
+        exported = await here.store.read(lambda connection: personal.kept(connection, PERSONS, "Ana@client.example"))
+        assert len(exported["deadLetters"]) == 4
+        assert sum(ANA.encode() in bytes(letter["body"]) for letter in exported["deadLetters"]) == 3
+        assert exported["events"] == []
 
-        def prepare(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("DROP TABLE IF EXISTS dead_letter")
-            connection.exec_driver_sql(
-                "CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, destination TEXT, event_id TEXT, at_ms INTEGER,"
-                " reason TEXT, body TEXT)"
-            )
-            for event_id, body in zip(ids, bodies, strict=True):
-                row = (event_id, body)
-                connection.exec_driver_sql("INSERT INTO dead_letter (event_id, body) VALUES (?, ?)", row)
-            for raw in (b"{poison of Ana@Client.example}", b"{other}"):
-                connection.exec_driver_sql(
-                    "INSERT INTO aside (at_ms, slot, error, raw) VALUES (0, '00', 'x', ?)", (raw,)
-                )
+        done = await _forget(here, ANA, after(5))
+        assert done.erased.dead_letters == 4
+        kept = [json.loads(body) for (body,) in here.rows("SELECT body FROM dead_letter")]
+        assert [body["mailwake"]["recipient"] for body in kept] == [BO, BO]
+        assert ANA not in json.dumps(kept)
+        exported = await here.store.read(lambda connection: personal.kept(connection, PERSONS, ANA))
+        assert exported["deadLetters"] == []
 
-        await here.store.write(prepare)
+
+async def test_what_was_put_aside_goes_with_the_address(tmp_path: Path) -> None:
+    """Whatever else is in it: nobody can read it."""
+    async with node(tmp_path) as here:
+        raws = b"{of Ana@Client.example}", b"{other}"
+        rows = [{"at_ms": 0, "slot": "00", "error": "x", "raw": raw} for raw in raws]
+        await here.store.write(lambda connection: connection.execute(aside.insert(), rows))
         done = await _forget(here, ANA, after(5))
 
-        assert (done.erased.dead_letters, done.erased.set_aside) == (1, 1)
-        ((kept_id, kept),) = here.rows("SELECT event_id, body FROM dead_letter")
-        assert kept_id == ids[1]
-        assert ANA not in kept
+        assert done.erased.set_aside == 1
+        assert here.rows("SELECT raw FROM aside") == [(b"{other}",)]
+
+
+async def test_a_kill_between_two_pages_leaves_what_a_second_run_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the person until all events of others do not."""
+    monkeypatch.setattr(forget, "PAGE", 2)
+    shared = accepted(1, recipients=(ANA, BO))
+    async with node(tmp_path) as here:
+        await here.take_in(shared, delivery(1, 1), *(opened(number, recipient=1) for number in range(3)))
+        killed = Forgetting(ANA, PERSONS, now=after(5), collect_for=COLLECT_FOR)
+        await here.store.write(killed.begin)
+        (mine,) = await here.store.read(killed.copies)
+        page = partial(killed.redact, message_id=mine.message, own=[mine.suffix], after=0)
+        assert await here.store.write(page) is not None
+        await _forget(here, ANA, after(6))
+
+        assert len(here.bodies()) == 5
+        assert ANA not in json.dumps(here.bodies())
 
 
 async def test_a_copy_of_many_messages_is_found_by_the_tracker(tmp_path: Path) -> None:
@@ -217,15 +251,10 @@ async def test_a_copy_of_many_messages_is_found_by_the_tracker(tmp_path: Path) -
 async def test_a_total_that_is_named_by_the_address_is_renamed(tmp_path: Path) -> None:
     """A tag's value may be an address; the numbers stay."""
     async with node(tmp_path) as here:
-
-        def prepare(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("DROP TABLE IF EXISTS roll_up_value")
-            connection.exec_driver_sql(
-                "CREATE TABLE roll_up_value (day, value, PRIMARY KEY (day, value)) WITHOUT ROWID"
-            )
-            for row in ((1, "Ana@client.example"), (1, "ana@client.example"), (2, ANA), (2, "nov")):
-                connection.exec_driver_sql("INSERT INTO roll_up_value VALUES (?, ?)", row)
-
-        await here.store.write(prepare)
+        values = (1, "Ana@client.example"), (1, "ana@client.example"), (2, ANA), (2, "nov")
+        rows = [{"day_ms": day, "kind": "tag", "value": value} for day, value in values]
+        await here.store.write(lambda connection: connection.execute(roll_up_value.insert(), rows))
         await _forget(here, ANA, after(5))
-        assert here.rows("SELECT * FROM roll_up_value") == [(1, "[forgotten]"), (2, "[forgotten]"), (2, "nov")]
+
+        found = here.rows("SELECT day_ms, value FROM roll_up_value ORDER BY 1, 2")
+        assert found == [(1, "[forgotten]"), (2, "[forgotten]"), (2, "nov")]

@@ -208,14 +208,7 @@ async def test_the_counters_are_those_of_a_recount_whatever_the_order(
     """Any order, duplication and batching of records: every event once, and the roll-ups agree with the log."""
     with tempfile.TemporaryDirectory() as folder:
         async with node(Path(folder)) as here:
-            ingester = here.ingester()
-            rest = order
-            for cut in [*cuts, len(order)]:
-                await here.take_in(*rest[:cut], ingester=ingester)
-                rest = rest[cut:]
-                here.now += timedelta(seconds=25)
-            here.now += timedelta(seconds=60)
-            await drain(ingester)
+            await here.take_in_pieces(order, cuts, 25)
 
             ids = [row for (row,) in here.rows("SELECT event_id FROM event")]
             assert len(ids) == len(set(ids))

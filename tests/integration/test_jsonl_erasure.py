@@ -1,13 +1,21 @@
 """One person's lines taken out of the files of a destination."""
 
+import asyncio
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 
-from tests.unit.happenings import copy_id
+import pytest
+
+from tests.integration.nats_server import entries
+from tests.unit.happenings import after, copy_id
 from tracker.core.redaction import Redaction
 from tracker.publish.erasure import erase
-from tracker.publish.jsonl import locked
+from tracker.publish.jsonl import JsonlWriter, locked
+from tracker.publish.outcome import Delivered
 
 ANA = Redaction("ana@client.example")
 
@@ -67,6 +75,28 @@ def test_nothing_that_is_written_meanwhile_is_lost(tmp_path: Path) -> None:
     erasing.join()
 
     assert path.read_text() == _line("bo@home.example", 2) + "\n"
+
+
+async def test_the_writer_waits_while_somebody_rewrites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its line would be in a file that is about to be replaced."""
+    asked: SimpleQueue[tuple[int, int]] = SimpleQueue()
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        asked.put((os.fstat(descriptor).st_ino, operation))
+        real(descriptor, operation)
+
+    writer = JsonlWriter(tmp_path, None)
+    with locked(tmp_path):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        writing = asyncio.create_task(writer.write(entries(1), after(0)))
+        wanted = (tmp_path / ".lock").stat().st_ino, fcntl.LOCK_EX
+        assert await asyncio.to_thread(asked.get, timeout=20) == wanted
+        assert list(tmp_path.glob("*.jsonl")) == []
+    assert await writing == Delivered()
+    await writer.close()
+
+    assert [path.read_text() for path in tmp_path.glob("*.jsonl")] == ['{"n":1}\n']
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:

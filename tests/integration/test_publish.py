@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.integration.storage import Node, node, until
+from tests.integration.storage import Node, node, running, until
 from tests.unit.happenings import accepted, clicked, delivery, opened
 from tracker.contract.events import EventType
 from tracker.contract.settings import ConfigurationSet, EventDestination, Settings
@@ -94,13 +94,8 @@ async def _publishing(here: Node, settings: Settings, **writers: Writer) -> Asyn
         schedule=lambda destination: Schedule(pauses=[timedelta(milliseconds=5)]),
         poll_s=0.02,
     )
-    running = asyncio.create_task(publisher.run())
-    try:
+    async with running(publisher.run()):
         yield publisher
-    finally:
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
 
 
 async def test_a_destination_gets_every_event_in_the_order_of_the_log(tmp_path: Path) -> None:

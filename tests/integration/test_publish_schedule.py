@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from tests.integration.endpoint import endless, never, receiving, status, webhook
-from tests.integration.storage import Node, node, until
+from tests.integration.storage import Node, node, running, until
 from tests.unit.happenings import accepted, clicked, delivery, opened
 from tracker.contract.settings import ConfigurationSet, EventDestination, Settings
 from tracker.publish.outcome import Dead, Delivered, Disabled, Outcome, TryAgain
@@ -66,13 +65,8 @@ async def _publishing(here: Node, settings: Settings, **writers: Writer) -> Asyn
         writers=writers,
         poll_s=0.01,
     )
-    running = asyncio.create_task(publisher.run())
-    try:
+    async with running(publisher.run()):
         yield publisher
-    finally:
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
 
 
 def _state(here: Node) -> tuple[Any, ...]:

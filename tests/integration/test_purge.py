@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,18 @@ from prometheus_client import REGISTRY
 
 from relay.cli.main import main
 from tests.integration.serving import LIMIT_S, configure, serving
-from tests.integration.storage import Node, node
+from tests.integration.storage import Node, give_up, node, running
+from tests.integration.tracking import tracker_options
 from tests.unit.happenings import ACCEPTED_AT, accepted, after, clicked, copy_id, delivery, opened, probed
+from tracker.app import Tracker
 from tracker.contract.events import Rejected
+from tracker.contract.settings import EventDestination, Settings
+from tracker.runtime import secrets
+from tracker.runtime.keysfile import KeysFile
 from tracker.store import purge
 from tracker.store.purge import Keeping, Purge, Purged, run
+from tracker.store.schema import aside, event, roll_up_value
+from tracker.store.times import to_ms
 
 DAY = timedelta(days=1)
 KEEPING = Keeping(mail=60 * DAY, statistics=1825 * DAY, collect_for=60 * DAY, tombstones=61 * DAY)
@@ -70,7 +78,7 @@ async def test_what_has_no_message_goes_by_its_own_time(tmp_path: Path) -> None:
             at = {"at_ms": int(ACCEPTED_AT.timestamp() * 1000)}
             message = {"message": str(copy_id().message), "suffix": "00", "accepted_ms": at["at_ms"]}
             connection.execute(sa.text("INSERT INTO aside (at_ms, slot, error, raw) VALUES (:at_ms, '', '', '')"), at)
-            connection.execute(sa.text("INSERT INTO forgotten (person, at_ms) VALUES ('x', :at_ms)"), at)
+            connection.execute(sa.text("INSERT INTO forgotten (person, at_ms) VALUES (x'78', :at_ms)"), at)
             silence = "INSERT INTO silenced (message, suffix, accepted_ms) VALUES (:message, :suffix, :accepted_ms)"
             connection.execute(sa.text(silence), message)
 
@@ -111,21 +119,46 @@ async def test_an_event_stays_until_its_destination_has_it_or_for_a_week(tmp_pat
         assert _count(here, "message", "event") == [1, 1]
 
 
-async def test_a_dead_letter_goes_with_its_event(tmp_path: Path) -> None:
-    """However late it was given up: it has the same record."""
+async def test_a_destination_that_came_with_a_reload_is_waited_for(tmp_path: Path) -> None:
+    """And where the storage is made anew, it gets all that is taken in again."""
+    old = datetime.now(UTC) - 61 * DAY
+    keys = secrets.create(tmp_path / "keys.json", now=old, entropy=os.urandom)
+    options = tracker_options(tmp_path)
+    tracker = Tracker(options, Settings(base_url=""), KeysFile(tmp_path / "keys.json", keys))
+    crm = EventDestination(name="crm", type="stdout", events=frozenset({"open"}))
+    tracker.renew(options, Settings(base_url="", destinations={"crm": crm}))
+    await tracker.open()
+    await tracker.journal.emit([accepted(1, at=old), opened(1, at=datetime.now(UTC))])
+    while await tracker.ingester.advance():
+        pass
+
+    def is_done(connection: sa.Connection) -> bool:
+        return connection.scalar(sa.select(sa.func.count()).select_from(aside)) == 0
+
+    row = {"at_ms": to_ms(old), "slot": "00", "error": "", "raw": b""}
+    await tracker.store.write(lambda connection: connection.execute(aside.insert(), row))
+    async with running(tracker.purger.run()):
+        while not await tracker.store.read(is_done):
+            pass
+    left = await tracker.store.read(lambda connection: connection.execute(sa.select(event.c.type)).scalars().all())
+    await tracker.close()
+
+    assert left == ["open"]
+
+
+async def test_a_dead_letter_goes_with_its_message(tmp_path: Path) -> None:
+    """However late it was given up, and whatever has become of its event; of no message, it goes by its own time."""
     async with node(tmp_path) as here:
-        await here.take_in(accepted(1), accepted(2, at=ACCEPTED_AT + DAY))
+        await here.take_in(accepted(1), accepted(2, at=ACCEPTED_AT + DAY), delivery(9))
+        here.now = ACCEPTED_AT + 61 * DAY
+        await here.take_in()
+        await give_up(here)
 
-        def prepare(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("DROP TABLE IF EXISTS dead_letter")
-            connection.exec_driver_sql(
-                "CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, event_id TEXT, at_ms INTEGER)"
-            )
-            connection.exec_driver_sql("INSERT INTO dead_letter SELECT seq, event_id, 9000000000000 FROM event")
-
-        await here.store.write(prepare)
-        assert (await _purge(here, ACCEPTED_AT + 61 * DAY)).rows["dead_letter"] == 1
-        assert here.rows("SELECT id FROM dead_letter") == [(2,)]
+        assert (await _purge(here, here.now)).rows["dead_letter"] == 1
+        assert here.rows("SELECT id FROM dead_letter") == [(2,), (3,)]
+        assert (await _purge(here, here.now + DAY)).rows["dead_letter"] == 1
+        assert here.rows("SELECT type FROM dead_letter") == [("delivery",)]
+        assert (await _purge(here, here.now + 61 * DAY)).rows == {"dead_letter": 1}
 
 
 async def test_a_step_that_takes_long_is_followed_by_a_shorter_one(tmp_path: Path) -> None:
@@ -151,19 +184,18 @@ async def test_a_step_that_takes_long_is_followed_by_a_shorter_one(tmp_path: Pat
         assert _count(here, "event", "message") == [0, 0]
 
 
-async def test_totals_are_kept_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_totals_are_kept_longer(tmp_path: Path) -> None:
     """By the time that they count; many of one time go in several steps."""
-    monkeypatch.setattr(purge, "ROLL_UPS", (("totals", "from_ms"),))
+    ages = (1_825 * DAY + timedelta(seconds=1), 1_199), (DAY, 1)
+    rows = [
+        {"day_ms": to_ms(ACCEPTED_AT - age), "kind": "tag", "value": str(number)}
+        for age, count in ages
+        for number in range(count)
+    ]
     async with node(tmp_path) as here:
-
-        def prepare(connection: sa.Connection) -> None:
-            connection.exec_driver_sql("CREATE TABLE totals (from_ms, name, PRIMARY KEY (from_ms, name)) WITHOUT ROWID")
-            for number in range(1_200):
-                connection.exec_driver_sql("INSERT INTO totals VALUES (?, ?)", (0 if number else 10**15, str(number)))
-
-        await here.store.write(prepare)
-        assert (await _purge(here, ACCEPTED_AT)).rows == {"totals": 1_199}
-        assert _count(here, "totals") == [1]
+        await here.store.write(lambda connection: connection.execute(roll_up_value.insert(), rows))
+        assert (await _purge(here, ACCEPTED_AT)).rows == {"roll_up_value": 1_199}
+        assert _count(here, "roll_up_value") == [1]
 
 
 async def test_ingest_goes_on_while_much_is_purged(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Roll-ups and corrected verdicts: exact whatever the order of records, their repetition and their batches."""
 
 import tempfile
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.integration import recounts
 from tests.integration.recounts import folded
-from tests.integration.storage import Node, counted, counted_links, drain, node, recount, recount_links
+from tests.integration.storage import Node, counted, counted_links, node, recount, recount_links
 from tests.unit.happenings import accepted, after, bounce, clicked, delivery, message_id, opened, probed
 from tracker.contract import records
 from tracker.contract.events import Accepted, JournalRecord
@@ -185,14 +184,7 @@ async def test_roll_ups_and_verdicts_are_those_of_a_recount_whatever_the_order(
     """Any order, repetition and batching: in the end all is as if everything had been known from the beginning."""
     with tempfile.TemporaryDirectory() as folder:
         async with node(Path(folder)) as here:
-            ingester = here.ingester()
-            rest = order
-            for cut in [*cuts, len(order)]:
-                await here.take_in(*rest[:cut], ingester=ingester)
-                rest = rest[cut:]
-                here.now += timedelta(seconds=pause_s)
-            here.now += timedelta(seconds=61)
-            await drain(ingester)
+            await here.take_in_pieces(order, cuts, pause_s)
 
             assert here.rows("SELECT count(*) FROM aside") == [(0,)]
             expected = recounts.verdicts(here, order)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,13 @@ from click.testing import CliRunner
 from relay.cli.main import main
 from tests.acceptance.service import wait_until
 from tests.integration.serving import CONFIG, LIMIT_S, Server, configure, send, serving
+from tests.integration.tracking import tracker_options
 from tests.mmdb import database
-from tests.unit.hits import RULES
 from tests.unit.visits import CHROME
-from tracker.app import Tracker, TrackerOptions, now
+from tracker.app import Tracker, now
 from tracker.contract.settings import Settings
 from tracker.runtime import secrets
 from tracker.runtime.keysfile import KeysFile
-from tracker.runtime.places import Places
 
 _MESSAGE = b"From: news@shop.example\r\nTo: ana@client.example\r\nSubject: Hi\r\n\r\nSee https://shop.example/a?b=1\r\n"
 _RULES = 'version = 1\n[user_agent.ua_scanner]\nacme = ["acme-check"]\n'
@@ -115,23 +113,7 @@ def test_check_names_what_is_wrong_with_a_file(tmp_path: Path, name: str, wrong:
 @pytest.mark.parametrize("base_url", ["https://trace.shop.example", "http://127.0.0.1:8080"])
 def test_what_browsers_send_by_https_is_missed_there_alone(tmp_path: Path, base_url: str) -> None:
     """`Sec-Fetch-…` goes to https: only; whether a link is, is known from where links point."""
-    options = TrackerOptions(
-        journal_root=tmp_path,
-        journal_slot=tmp_path / "00",
-        journal_keep=timedelta(days=1),
-        storage=tmp_path / "mailwake.db",
-        hostname="relay.example.com",
-        record_address="truncated",
-        trusted_proxies=(),
-        rules=RULES,
-        places=Places(),
-        max_hits=1000,
-        max_connections=4096,
-        journal_max_bytes=1 << 30,
-        keep=timedelta(days=60),
-        keep_statistics=timedelta(days=1825),
-    )
     keys = secrets.create(tmp_path / "keys.json", now=now(), entropy=os.urandom)
-    tracker = Tracker(options, Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))
+    tracker = Tracker(tracker_options(tmp_path), Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))
 
     assert tracker._hit_settings.is_https == base_url.startswith("https:")

@@ -5,16 +5,19 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from tests.unit.hits import BROWSER, SETTINGS
+from tests.unit.hits import BROWSER, RULES, SETTINGS
 from tests.unit.tokens import NOW
+from tracker.app import TrackerOptions
 from tracker.contract.events import JournalRecord
 from tracker.contract.records import decode
 from tracker.core.hit import HitRecord, HitSettings
 from tracker.journal.group import Tell
 from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
+from tracker.runtime.places import Places
 from tracker.web.app import TrackingHost
 
 KEY = bytes(range(32))
@@ -103,3 +106,23 @@ async def run_host(folder: Path) -> AsyncIterator[Host]:
     finally:
         await tracking.drain()
         await journal.close()
+
+
+def tracker_options(folder: Path) -> TrackerOptions:
+    """Return what a whole tracker goes by, all of it in a folder."""
+    return TrackerOptions(
+        journal_root=folder,
+        journal_slot=folder / "00",
+        journal_keep=timedelta(days=1),
+        storage=folder / "mailwake.db",
+        hostname="relay.example.com",
+        record_address="truncated",
+        trusted_proxies=(),
+        rules=RULES,
+        places=Places(),
+        max_hits=1000,
+        max_connections=4096,
+        journal_max_bytes=1 << 30,
+        keep=timedelta(days=60),
+        keep_statistics=timedelta(days=1825),
+    )

@@ -1,11 +1,10 @@
 """Laws of `html.find` on any bytes: it never raises, spans are sound, wrapping is stable, the work is linear."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from relay.core import html
-from relay.core.html import HtmlScan
 from tests.growth import is_linear
 from tests.laws import html as laws
 
@@ -77,6 +76,9 @@ def test_spans_are_in_order_apart_and_inside_the_body(body: bytes, charset: str)
 
 
 @given(_bodies)
+@example(b"<!--[if mso]><a href=http://x/>{{ses:openTracker}}<![endif]-->")
+@example(b"<a href=http://x/><img alt='{{ses:openTracker}}'><img alt=t></a>")
+@example(b"<area href=http://x/ alt='a {{ses:openTracker}}'>")
 def test_wrapped_links_are_found_again_in_the_same_places(body: bytes) -> None:
     """Splicing in new values, taking out what is ours and adding a pixel changes nothing else of what is found."""
     laws.wrapped_links_are_found_again(body)
@@ -152,13 +154,3 @@ def test_the_work_grows_with_the_body_and_not_faster(unit: bytes) -> None:
     """Eight times the bytes take about eight times the processor time; quadratic work would take 64 times."""
     for before, behind in _FRAMES:
         assert is_linear(lambda size: html.find(before + unit * (size // len(unit)) + behind), 15_000)  # noqa: B023
-
-
-def _spans(scan: HtmlScan) -> list[tuple[int, int]]:
-    return sorted([*(link.value for link in scan.links), *scan.removals, *scan.open_trackers])
-
-
-def _splice(body: bytes, edits: list[tuple[tuple[int, int], bytes]]) -> bytes:
-    for (start, end), new in sorted(edits, reverse=True):
-        body = body[:start] + new + body[end:]
-    return body

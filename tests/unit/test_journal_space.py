@@ -47,23 +47,41 @@ async def test_mail_stops_first_and_hits_at_the_end(tmp_path: Path) -> None:
 
 
 async def test_a_journal_goes_on_when_segments_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody restarts anything: who is refused has the folder looked at again."""
+    """Nobody restarts anything: who is refused has the folder looked at again. It is said as long as it lasts."""
     monkeypatch.setattr("tracker.journal.space.LOOK_EVERY_S", 0.0)
     monkeypatch.setattr("tracker.journal.writer.LOOK_EVERY_S", 0.0)
     journal = Journal(tmp_path / "00", max_bytes=MAX_BYTES, segment_bytes=4000)
     await journal.open()
+    said = [journal.trouble]
     while await journal.emit_within(opened(1)) is not Kept.DROPPED:
         pass
+    said.append(journal.trouble)
     for path in sorted((tmp_path / "00").glob("*.mwj"))[:-1]:
         path.unlink()
     async with asyncio.timeout(20):
         while await journal.emit_within(opened(2)) is Kept.DROPPED:  # noqa: ASYNC110 - a thread looks at the folder
             await asyncio.sleep(0)
         await journal.emit([accepted(3)])
+    said.append(journal.trouble)
     await journal.close()
 
+    assert said == [None, "the journal is full", None]
     assert LOOK_EVERY_S > 0
     assert used_bytes(tmp_path) < MAX_BYTES
+
+
+async def test_a_full_journal_is_not_said_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is sent nothing for it would never be refused, and never find out that there is room."""
+    journal = Journal(tmp_path / "00", max_bytes=MAX_BYTES)
+    await journal.open()
+    while await journal.emit_within(opened(1)) is not Kept.DROPPED:
+        pass
+    said = [journal.trouble]
+    monkeypatch.setattr("tracker.journal.writer.FAILING_S", 0.0)
+    said.append(journal.trouble)
+    await journal.close()
+
+    assert said == ["the journal is full", None]
 
 
 def test_the_segments_of_all_processes_count(tmp_path: Path) -> None:

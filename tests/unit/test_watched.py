@@ -13,6 +13,7 @@ from relay.app import watch
 from tracker.core.blocks import Block, BlockKind
 from tracker.store import blocks
 from tracker.store.database import Store
+from tracker.store.watched import Watched
 
 
 def _write(path: Path, work: Callable[[sa.Connection], Any]) -> None:
@@ -28,6 +29,10 @@ def _block(value: str) -> Block:
     return Block(kind=BlockKind.HOST, value=value, reason="", added_at=datetime(2026, 1, 31, tzinfo=UTC))
 
 
+def _watched(path: Path) -> Watched[tuple[Block, ...]]:
+    return Watched(path, blocks.SUBJECT, blocks.read_all, nothing=())
+
+
 def _remove(path: Path) -> None:
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
@@ -36,7 +41,7 @@ def _remove(path: Path) -> None:
 def test_what_was_read_stays_when_the_storage_is_gone_and_when_it_is_made_anew(tmp_path: Path) -> None:
     """A new storage says nothing of a subject before somebody changes that in it."""
     path = tmp_path / "mailwake.db"
-    watched = blocks.listed(path)
+    watched = _watched(path)
     assert (watched.look(), watched.found) == (True, ())
     _write(path, lambda connection: blocks.put(connection, _block("evil.example")))
     assert (watched.look(), watched.found) == (True, (_block("evil.example"),))
@@ -55,7 +60,7 @@ def test_a_folder_that_cannot_be_looked_into_changes_nothing(tmp_path: Path) -> 
     """Said once, when it goes on; the process that looks goes on, too."""
     path = tmp_path / "var" / "mailwake.db"
     _write(path, lambda connection: blocks.put(connection, _block("evil.example")))
-    watched = blocks.listed(path)
+    watched = _watched(path)
     watched.look()
     path.parent.rename(tmp_path / "elsewhere")
     path.parent.touch()
@@ -75,7 +80,7 @@ def test_a_row_of_an_unknown_kind_stops_nothing_and_breaks_nothing(tmp_path: Pat
         connection.exec_driver_sql("INSERT INTO block VALUES ('link', 'x', '', 0)")
 
     _write(path, write)
-    watched = blocks.listed(path)
+    watched = _watched(path)
     watched.look()
     assert watched.found == (_block("evil.example"),)
 

@@ -94,12 +94,17 @@ class Journal:
         self._failed_at_s: float | None = None
 
     @property
-    def is_failing(self) -> bool:
-        """Say whether a write failed a moment ago, and none has succeeded since.
+    def trouble(self) -> str | None:
+        """Say why records were not kept a moment ago, where nothing has shown since that they can be; else None.
 
-        It ends by itself: who is sent nothing any more for it would never find out that the disk has room again.
+        It ends by itself: who is sent nothing any more for it would never find out that there is room again.
         """
-        return self._failed_at_s is not None and self._loop.time() - self._failed_at_s < FAILING_S
+        since_s = self._loop.time() - FAILING_S
+        if self._failed_at_s is not None and self._failed_at_s > since_s:
+            return "the journal cannot be written"
+        if self._is_full and self._refused_at_s > since_s:
+            return "the journal is full"
+        return None
 
     async def open(self) -> None:
         """Create the folder and the first segment. OSError: it cannot be written, which is told now, not at a hit.

@@ -48,8 +48,3 @@ def remove(connection: sa.Connection, kind: BlockKind, value: str) -> bool:
 def watched(path: Path) -> Watched[Blocks]:
     """Return what is stopped, for a process to look at."""
     return Watched(path, SUBJECT, lambda connection: Blocks.of(read_all(connection)), nothing=Blocks({}))
-
-
-def listed(path: Path) -> Watched[tuple[Block, ...]]:
-    """Return the blocks one by one, for a command to look at."""
-    return Watched(path, SUBJECT, read_all, nothing=())

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -147,6 +148,12 @@ def drop_waiting(connection: sa.Connection, message_id: str, suffix: str, *, hit
     if hits_only:
         where &= sa.func.json_extract(pending.c.record, "$.kind").in_(_HITS)
     connection.execute(pending.delete().where(where))
+
+
+def is_to(persons: Persons, person: bytes, body: str) -> bool:
+    """Say whether a record of the log, as JSON text, tells of a person's copy."""
+    own = msgspec.json.decode(body).get("mailwake", {})
+    return persons.of(str(own.get("recipient") or "")) == person
 
 
 def copies_of(connection: sa.Connection, persons: Persons, address: str, *, since_ms: int = 0) -> list[PersonsCopy]:

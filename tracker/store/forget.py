@@ -3,9 +3,9 @@
 Owns the order, in which a kill between any two transactions leaves nothing that a second run does not find:
     1  `begin`    a tombstone, so that journals bring nothing back; an allowance deleted
     2  `silence`  the copies: their hits are recorded no more
-    3  `redact`   message by message: facts, and the events of other recipients
-    4  `erase`    a few copies at a time: their events, what waits, their rows; the message where nobody else got it
-    5  `rejects`, `set_aside`, `totals`   what has no copy
+    3  `redact`   message by message: the events of other recipients, and last the facts
+    4  `erase`    a few copies at a time: all that is theirs, their rows; the message where nobody else got it
+    5  `rejects`, `dead_letters`, `set_aside`, `named_totals`   what has no copy, or another's
 Each is one short transaction, or several: the service goes on in between.
 
 A denial stays, as a hash without its source: who is forgotten does not want to be tracked again.
@@ -13,12 +13,11 @@ A denial stays, as a hash without its source: who is forgotten does not want to 
 Limits: only messages that the person got are known to be about that person. Totals are numbers and stay.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
 
@@ -30,9 +29,22 @@ from tracker.store.consent import (
     collected_since,
     copies_of,
     drop_waiting,
+    is_to,
     silence,
 )
-from tracker.store.schema import aside, consent, copy, event, forgotten, message, probe
+from tracker.store.schema import (
+    aside,
+    consent,
+    copy,
+    dead_letter,
+    event,
+    forgotten,
+    message,
+    probe,
+    roll_up_link,
+    roll_up_tag,
+    roll_up_value,
+)
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
@@ -40,15 +52,12 @@ PAGE: Final = 100
 """Rows that a transaction looks at: it holds up the ingester for some milliseconds."""
 
 _NAMES: Final = (
-    ("link", "url"),
-    ("roll_up_link", "url"),
-    ("roll_up_tag", "tag"),
-    ("roll_up_tag", "value"),
-    ("roll_up_value", "value"),
+    roll_up_link.c.url,
+    roll_up_tag.c.tag,
+    roll_up_tag.c.value,
+    roll_up_value.c.value,
 )
-"""Counts that are named by texts of the author's; not every version has each of these tables."""
-
-_DEAD: Final = sa.table("dead_letter", *(sa.column(name) for name in ("id", "event_id", "body")))
+"""Counts that are named by texts of the author's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,7 +82,6 @@ class Forgetting:
         self._address = address
         self._persons = persons
         self._person = persons.of(address)
-        self._event_ids: list[str] = []
         self._now_ms = to_ms(now)
         self._since_ms = collected_since(now, collect_for)
 
@@ -97,29 +105,31 @@ class Forgetting:
         silence(connection, [one for one in copies if one.accepted_ms >= self._since_ms], None)
 
     def redact(self, connection: sa.Connection, message_id: str, own: Collection[str], after: int) -> int | None:
-        """Take the address out of a page of a message's events, and first out of the message itself.
+        """Take the address out of a page of a message's events, and with the last page out of the message itself.
 
         `own` are the suffixes of the person's copies, whose events are erased later. Returns where the next page
         begins; `after` is 0 at first. None: nothing is left to do.
         """
-        if after == 0 and not self._redact_message(connection, message_id):
+        facts = self._shared_facts(connection, message_id)
+        if facts is None:
             return None
-        query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
+        query = sa.select(event.c.seq, event.c.body).where(
             event.c.message == message_id, event.c.suffix.not_in(own), event.c.seq > after
         )
         rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
-        for seq, _, body in rows:
-            self._rewrite(connection, event, event.c.seq == seq, "body", body)
-        self._redact_dead_letters(connection, [event_id for _, event_id, _ in rows])
-        return rows[-1][0] if len(rows) == PAGE else None
+        for seq, body in rows:
+            self._rewrite(connection, event.c.body, event.c.seq == seq, body)
+        if len(rows) < PAGE:
+            self._rewrite(connection, message.c.facts, message.c.message == message_id, facts)
+        return rows[-1].seq if len(rows) == PAGE else None
 
     def erase(self, connection: sa.Connection, copies: Sequence[PersonsCopy]) -> None:
         """Delete copies and all that is theirs."""
         for one in copies:
             own = (event.c.message == one.message) & (event.c.suffix == one.suffix)
-            ids = connection.execute(sa.select(event.c.event_id).where(own)).scalars().all()
-            self._delete_dead_letters(connection, ids)
             self.erased.events += connection.execute(event.delete().where(own)).rowcount
+            is_letter = (dead_letter.c.message == one.message) & (dead_letter.c.suffix == one.suffix)
+            self.erased.dead_letters += connection.execute(dead_letter.delete().where(is_letter)).rowcount
             connection.execute(probe.delete().where(probe.c.message == one.message, probe.c.suffix == one.suffix))
             drop_waiting(connection, one.message, one.suffix, hits_only=False)
             is_copy = (copy.c.message == one.message) & (copy.c.suffix == one.suffix)
@@ -132,20 +142,19 @@ class Forgetting:
 
     def rejects(self, connection: sa.Connection, after: int) -> int | None:
         """Delete or redact a page of the Rejects; returns where the next page begins, None where there is none."""
-        query = sa.select(event.c.seq, event.c.event_id, event.c.body).where(
-            event.c.type == sa.literal_column("'reject'"), event.c.seq > after
-        )
-        rows = connection.execute(query.order_by(event.c.seq).limit(PAGE)).all()
-        for seq, event_id, body in rows:
-            if not self.redaction.may_be_in(body.encode()):
-                continue
-            if self._is_to_person(body):
-                self._delete_dead_letters(connection, [event_id])
-                self.erased.events += connection.execute(event.delete().where(event.c.seq == seq)).rowcount
-            else:
-                self._rewrite(connection, event, event.c.seq == seq, "body", body)
-                self._redact_dead_letters(connection, [event_id])
-        return rows[-1].seq if len(rows) == PAGE else None
+        is_reject = event.c.type == sa.literal_column("'reject'")
+        last, gone = self._page(connection, event.c.seq, is_reject & (event.c.seq > after))
+        self.erased.events += gone
+        return last
+
+    def dead_letters(self, connection: sa.Connection, after: int) -> int | None:
+        """Delete or redact a page of what destinations did not take, whatever has gone already of what it tells of.
+
+        What a publisher puts away meanwhile is an event of the log still: none that was erased. Returns as `rejects`.
+        """
+        last, gone = self._page(connection, dead_letter.c.id, dead_letter.c.id > after)
+        self.erased.dead_letters += gone
+        return last
 
     def set_aside(self, connection: sa.Connection, after: int) -> int | None:
         """Delete from a page of what was put aside; returns as `rejects` does."""
@@ -156,75 +165,56 @@ class Forgetting:
                 self.erased.set_aside += connection.execute(aside.delete().where(aside.c.id == number)).rowcount
         return rows[-1].id if len(rows) == PAGE else None
 
-    def named_totals(self, connection: sa.Connection) -> list[tuple[str, str, str]]:
-        """Return where the address is the name of a total, as table, column and text; only reads."""
-        found: list[tuple[str, str, str]] = []
-        for table, column in _NAMES:
-            if sa.inspect(connection).has_table(table):
-                texts = sa.select(sa.column(column, sa.Text)).select_from(sa.table(table)).distinct()
-                named = (text for text in connection.execute(texts).scalars() if self.redaction.is_in(text))
-                found += [(table, column, text) for text in named]
-        return found
+    def named_totals(self, connection: sa.Connection) -> list[tuple[sa.Column[str], str]]:
+        """Return where the address is in the name of a total, as column and text; only reads."""
+        return [
+            (column, text)
+            for column in _NAMES
+            for text in connection.execute(sa.select(column).distinct()).scalars()
+            if self.redaction.is_in(text)
+        ]
 
-    def rename_total(self, connection: sa.Connection, table: str, column: str, text: str) -> None:
+    def rename_total(self, connection: sa.Connection, column: sa.Column[str], text: str) -> None:
         """Take the address out of the name of a total; where there is one of the new name, the old one's is lost."""
-        where, name = sa.column(column) == text, sa.table(table, sa.column(column))
-        rename = sa.update(name).where(where).values({column: self.redaction.of_text(text)}).prefix_with("OR IGNORE")
-        self.erased.redacted += connection.execute(rename).rowcount
-        connection.execute(sa.delete(name).where(where))
+        rename = sa.update(column.table).where(column == text).values({column: self.redaction.of_text(text)})
+        self.erased.redacted += connection.execute(rename.prefix_with("OR IGNORE")).rowcount
+        connection.execute(sa.delete(column.table).where(column == text))
 
-    def _redact_message(self, connection: sa.Connection, message_id: str) -> bool:
-        """Take the address out of a message that others got, too; False: it is not in it, or nobody else got it."""
+    def _page(
+        self, connection: sa.Connection, key: sa.Column[int], where: sa.ColumnElement[bool]
+    ) -> tuple[int | None, int]:
+        """Delete of a page of records those of the person, and redact the others.
+
+        Returns the key of the last one, None where there is no further page, and how many were deleted.
+        """
+        table, body = key.table, key.table.c.body
+        gone = 0
+        rows = connection.execute(sa.select(key, body).where(where).order_by(key).limit(PAGE)).all()
+        for number, record in rows:
+            if not self.redaction.may_be_in(record.encode()):
+                continue
+            if is_to(self._persons, self._person, record):
+                gone += connection.execute(sa.delete(table).where(key == number)).rowcount
+            else:
+                self._rewrite(connection, body, key == number, record)
+        return (rows[-1][0] if len(rows) == PAGE else None), gone
+
+    def _shared_facts(self, connection: sa.Connection, message_id: str) -> bytes | None:
+        """Return the facts of a message that others got, too, and that names the address; None: there is no such."""
         row = connection.execute(
             sa.select(message.c.facts, message.c.recipients).where(message.c.message == message_id)
         ).first()
         if row is None or row.recipients < 2 or self.redaction.of_json(row.facts) == row.facts:
-            return False
-        self._rewrite(connection, message, message.c.message == message_id, "facts", row.facts)
-        return True
+            return None
+        facts: bytes = row.facts
+        return facts
 
     def _rewrite(
-        self,
-        connection: sa.Connection,
-        table: sa.TableClause,
-        where: sa.ColumnElement[bool],
-        column: str,
-        raw: str | bytes,
+        self, connection: sa.Connection, column: sa.Column[Any], where: sa.ColumnElement[bool], raw: str | bytes
     ) -> None:
         before = raw.encode() if isinstance(raw, str) else raw
         after = self.redaction.of_json(before)
         if after != before:
             value = after.decode() if isinstance(raw, str) else after
-            connection.execute(sa.update(table).where(where).values({column: value}))
+            connection.execute(sa.update(column.table).where(where).values({column: value}))
             self.erased.redacted += 1
-
-    def _is_to_person(self, body: str) -> bool:
-        own = msgspec.json.decode(body).get("mailwake", {})
-        return self._persons.of(str(own.get("recipient", ""))) == self._person
-
-    # --- dead letters: there may be none yet ---------------------------------------------------------------------
-
-    def _delete_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
-        ids = list(event_ids)
-        self._event_ids += ids
-        if _has_dead_letters(connection):
-            for start in range(0, len(ids), PAGE):
-                gone = sa.delete(_DEAD).where(_DEAD.c.event_id.in_(ids[start : start + PAGE]))
-                self.erased.dead_letters += connection.execute(gone).rowcount
-
-    def late_dead_letters(self, connection: sa.Connection) -> None:
-        """Delete those that a publisher has made since, of events that it had read before they went."""
-        ids, self._event_ids = self._event_ids, []
-        self._delete_dead_letters(connection, ids)
-
-    def _redact_dead_letters(self, connection: sa.Connection, event_ids: Iterable[str]) -> None:
-        ids = list(event_ids)
-        if not ids or not _has_dead_letters(connection):
-            return
-        query = sa.select(_DEAD.c.id, _DEAD.c.body).where(_DEAD.c.event_id.in_(ids), _DEAD.c.body.is_not(None))
-        for number, body in connection.execute(query).all():
-            self._rewrite(connection, _DEAD, _DEAD.c.id == number, "body", body)
-
-
-def _has_dead_letters(connection: sa.Connection) -> bool:
-    return sa.inspect(connection).has_table("dead_letter")

@@ -18,7 +18,7 @@ import asyncio
 import collections
 import gc
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -80,7 +80,7 @@ class Ingester:
         clock: Clock,
         hostname: str,
         keep: timedelta,
-        destinations: Iterable[str] = (),
+        destinations: Collection[str] = (),
         on_commit: Callable[[], None] = lambda: None,
         persons: Persons | None = None,
         collect_for: timedelta = timedelta(days=60),
@@ -92,15 +92,16 @@ class Ingester:
 
         `destinations` are the names of the event destinations; `on_commit` is called on the loop when there are new
         events. `persons` makes the hashes that consent is kept by; hits are recorded for `collect_for`.
+        `destinations` and `collect_for` may be set to others later.
         """
         self.collect_for = collect_for
+        self.destinations = destinations
         self._persons = persons
         self._reader = reader
         self._store = store
         self._clock = clock
         self._hostname = hostname
         self._keep = keep
-        self._destinations = tuple(destinations)
         self._on_commit = on_commit
         self._poll_s = poll_s
         self._gather_s = gather_s
@@ -166,14 +167,14 @@ class Ingester:
     # --- inside a transaction, on the storage's thread ---------------------------------------------------------
 
     def _begin(self, connection: sa.Connection) -> _State:
-        enter(connection, self._destinations)
+        enter(connection, self.destinations)
         return _State(cursor=_load_cursor(connection), waiting_since_ms=_waiting_since(connection))
 
     def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
         """Apply what was read; None where the storage is not the one that the cursor came from."""
         if _load_cursor(connection) != state.cursor:
             return None
-        enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
+        enter(connection, self.destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
         taken: collections.Counter[str] = collections.Counter()
         for batch in batches:

@@ -1,16 +1,16 @@
 """All that the storage keeps of one person, as one document (`mailwake export`)."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from tracker.contract.consent import Persons
-from tracker.store.consent import PersonsCopy, copies_of, told_by
-from tracker.store.schema import copy, copy_link, event, forgotten, message, pending, probe, silenced
+from tracker.core.redaction import Redaction
+from tracker.store.consent import PersonsCopy, copies_of, is_to, told_by
+from tracker.store.schema import copy, copy_link, dead_letter, event, forgotten, message, pending, probe, silenced
 from tracker.store.times import from_ms
-
-_DEAD = sa.table("dead_letter", *(sa.column(name) for name in ("event_id", "destination", "at_ms", "reason")))
 
 
 def kept(connection: sa.Connection, persons: Persons, address: str) -> dict[str, Any]:
@@ -32,9 +32,9 @@ def kept(connection: sa.Connection, persons: Persons, address: str) -> dict[str,
         else {"decision": told.decision, "at": told.at.isoformat(), "source": told.source},
         "forgottenAt": None if at_ms is None else from_ms(at_ms).isoformat(),
         "messages": [_message(connection, one) for one in copies],
-        "events": [msgspec.Raw(body.encode()) for _, body in events],
+        "events": [msgspec.Raw(body.encode()) for body in events],
         "waiting": [raw for one in copies for raw in _waiting(connection, one)],
-        "deadLetters": _dead_letters(connection, [event_id for event_id, _ in events]),
+        "deadLetters": _dead_letters(connection, persons, address, copies),
     }
 
 
@@ -57,21 +57,14 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
     }
 
 
-def _events(connection: sa.Connection, one: PersonsCopy) -> list[tuple[str, str]]:
+def _events(connection: sa.Connection, one: PersonsCopy) -> Sequence[str]:
     own = (event.c.message == one.message) & (event.c.suffix == one.suffix)
-    rows = connection.execute(sa.select(event.c.event_id, event.c.body).where(own).order_by(event.c.seq))
-    return [(event_id, body) for event_id, body in rows]
+    return connection.execute(sa.select(event.c.body).where(own).order_by(event.c.seq)).scalars().all()
 
 
-def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[tuple[str, str]]:
-    rows = connection.execute(
-        sa.select(event.c.event_id, event.c.body).where(event.c.type == sa.literal_column("'reject'"))
-    )
-    return [
-        (event_id, body)
-        for event_id, body in rows
-        if persons.of(str(msgspec.json.decode(body).get("mailwake", {}).get("recipient", ""))) == person
-    ]
+def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[str]:
+    bodies = connection.execute(sa.select(event.c.body).where(event.c.type == sa.literal_column("'reject'")))
+    return [body for body in bodies.scalars() if is_to(persons, person, body)]
 
 
 def _waiting(connection: sa.Connection, one: PersonsCopy) -> list[msgspec.Raw]:
@@ -80,10 +73,16 @@ def _waiting(connection: sa.Connection, one: PersonsCopy) -> list[msgspec.Raw]:
     return [msgspec.Raw(record) for record in rows.scalars()]
 
 
-def _dead_letters(connection: sa.Connection, event_ids: list[str]) -> list[dict[str, Any]]:
-    if not sa.inspect(connection).has_table(_DEAD.name):
-        return []
+def _dead_letters(
+    connection: sa.Connection, persons: Persons, address: str, copies: Collection[PersonsCopy]
+) -> list[dict[str, Any]]:
+    """Those of the copies, and those to the person whose copy is unknown, as of a Reject, or gone."""
+    own = {(one.message, one.suffix) for one in copies}
+    person, redaction = persons.of(address), Redaction(address)
+    names = ("event_id", "destination", "at_ms", "reason", "body")
     found: list[dict[str, Any]] = []
-    for event_id in event_ids:
-        found += map(dict, connection.execute(sa.select(_DEAD).where(_DEAD.c.event_id == event_id)).mappings())
+    for row in connection.execute(sa.select(dead_letter).order_by(dead_letter.c.id)).mappings():
+        is_own = (row["message"], row["suffix"]) in own
+        if is_own or (redaction.may_be_in(row["body"].encode()) and is_to(persons, person, row["body"])):
+            found.append({name: row[name] for name in names} | {"body": msgspec.Raw(row["body"].encode())})
     return found

@@ -12,12 +12,13 @@ An event that a destination does not have yet stays until it has it, or for `UNP
 counted for that destination. Its message stays as long as one of its events does.
 
 Limits: the file does not shrink; what is freed in it is used again. Of unpublished events the age is bounded, not the
-bytes.
+bytes: one log serves all destinations and keeps each event for `keep` anyway, so what one that is down adds is a week's
+events of messages older than that, and to count their bytes each of them would have to be read.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,17 +31,33 @@ from prometheus_client import Counter
 from tracker.contract.ports import Clock
 from tracker.store.consent import SILENCED, collected_since
 from tracker.store.database import StorageUnavailableError, Store
-from tracker.store.schema import aside, copy, destination_cursor, event, forgotten, message, probe, silenced
+from tracker.store.schema import (
+    aside,
+    copy,
+    dead_letter,
+    destination_cursor,
+    event,
+    forgotten,
+    message,
+    probe,
+    roll_up_event,
+    roll_up_hit,
+    roll_up_link,
+    roll_up_mail,
+    roll_up_tag,
+    roll_up_value,
+    silenced,
+)
 from tracker.store.times import to_ms
 from tracker.store.watched import has_changed
 
 ROLL_UPS: Final = (
-    ("roll_up_mail", "start_ms"),
-    ("roll_up_event", "start_ms"),
-    ("roll_up_hit", "day_ms"),
-    ("roll_up_link", "day_ms"),
-    ("roll_up_tag", "day_ms"),
-    ("roll_up_value", "day_ms"),
+    (roll_up_mail, "start_ms"),
+    (roll_up_event, "start_ms"),
+    (roll_up_hit, "day_ms"),
+    (roll_up_link, "day_ms"),
+    (roll_up_tag, "day_ms"),
+    (roll_up_value, "day_ms"),
 )
 """The tables of totals, each with the column of the time that a row counts, in milliseconds."""
 
@@ -60,7 +77,6 @@ DROPPED: Final = Counter(
     ["destination"],
 )
 
-_DEAD: Final = sa.table("dead_letter", sa.column("event_id"))
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
@@ -113,12 +129,12 @@ class Purge:
         yield self._messages
         yield self._events_alone
         yield self._probes_alone
-        yield self._by_time(aside.name, "at_ms", self._before_ms)
-        yield self._by_time(_DEAD.name, "at_ms", self._before_ms)
+        yield self._by_time(aside, "at_ms", self._before_ms)
+        yield self._by_time(dead_letter, "at_ms", self._before_ms)
         for table, column in ROLL_UPS:
             yield self._by_time(table, column, self._statistics_before_ms)
         yield self._silence
-        yield self._by_time(forgotten.name, "at_ms", self._tombstones_before_ms)
+        yield self._by_time(forgotten, "at_ms", self._tombstones_before_ms)
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -139,7 +155,7 @@ class Purge:
         gone = 1 + self._events(connection, event.c.message == name, limit)
         if connection.execute(sa.select(event.c.seq).where(event.c.message == name).limit(1)).first() is not None:
             return gone
-        for table, key in ((probe, "event_id"), (copy, "suffix")):
+        for table, key in ((dead_letter, "id"), (probe, "event_id"), (copy, "suffix")):
             if gone >= limit:
                 return gone
             column = table.c[key]
@@ -178,9 +194,8 @@ class Purge:
             if missed:
                 DROPPED.labels(name).inc(missed)
                 self.purged.unpublished[name] = self.purged.unpublished.get(name, 0) + missed
-        if sa.inspect(connection).has_table(_DEAD.name):
-            of_these = sa.delete(_DEAD).where(_DEAD.c.event_id.in_([row.event_id for row in rows]))
-            self.purged.count(_DEAD.name, connection.execute(of_these).rowcount)
+        of_these = dead_letter.c.event_id.in_([row.event_id for row in rows])
+        self.purged.count(dead_letter.name, connection.execute(dead_letter.delete().where(of_these)).rowcount)
         connection.execute(event.delete().where(event.c.seq.in_(numbers)))
         return self.purged.count(event.name, len(numbers))
 
@@ -193,28 +208,23 @@ class Purge:
 
     # --- rows by their own time ---------------------------------------------------------------------------------
 
-    def _by_time(self, name: str, column: str, before_ms: int) -> Step:
+    def _by_time(self, table: sa.Table, column: str, before_ms: int) -> Step:
+        # Key by key: many rows may have one time, and SQLite deletes with no LIMIT, nor by a list of pairs.
+        keys = table.primary_key.columns
+        is_row = sa.and_(*(key == sa.bindparam(f"key_{key.name}") for key in keys))
+
         def step(connection: sa.Connection, limit: int) -> bool:
-            if not sa.inspect(connection).has_table(name):
-                return False
-            # Key by key: many rows may have one time, and SQLite deletes with no LIMIT, nor by a list of pairs.
-            keys: list[sa.ColumnClause[object]] = [
-                sa.column(key) for key in sa.inspect(connection).get_pk_constraint(name)["constrained_columns"]
-            ]
-            table = sa.table(name, *keys)
-            old = sa.select(*keys).select_from(table).where(sa.column(column) < before_ms).limit(limit)
+            old = sa.select(*keys).where(table.c[column] < before_ms).limit(limit)
             rows = [{f"key_{key}": value for key, value in row.items()} for row in connection.execute(old).mappings()]
-            if not rows:
-                return False
-            is_row = sa.and_(*(key == sa.bindparam(f"key_{key.name}") for key in keys))
-            connection.execute(sa.delete(table).where(is_row), rows)
-            return self.purged.count(name, len(rows)) > 0
+            if rows:
+                connection.execute(table.delete().where(is_row), rows)
+            return self.purged.count(table.name, len(rows)) > 0
 
         return step
 
     def _silence(self, connection: sa.Connection, limit: int) -> bool:
         """Hits of mail that is older than `collect_for` are recorded of nobody."""
-        more = self._by_time(silenced.name, "accepted_ms", self._silence_before_ms)(connection, limit)
+        more = self._by_time(silenced, "accepted_ms", self._silence_before_ms)(connection, limit)
         if more:
             has_changed(connection, SILENCED)
         return more
@@ -255,11 +265,11 @@ class Purger:
         *,
         store: Store,
         keeping: Callable[[], Keeping],
-        destinations: Mapping[str, object],
+        destinations: Callable[[], Iterable[str]],
         clock: Clock,
         every_s: float = EVERY_S,
     ) -> None:
-        """`keeping` gives what is in force; `destinations` are those that the publisher feeds, by name."""
+        """`keeping` and `destinations` give what is in force: how long, and the names that the publisher feeds."""
         self._store = store
         self._keeping = keeping
         self._destinations = destinations
@@ -269,7 +279,7 @@ class Purger:
     async def run(self) -> None:
         """Purge until cancelled; a pass that meets a locked storage ends, and the next one goes on."""
         while True:
-            purge = Purge(self._keeping(), self._destinations, self._clock())
+            purge = Purge(self._keeping(), self._destinations(), self._clock())
             with suppress(StorageUnavailableError):  # the store has said so
                 await run(self._store, purge)
             if purge.purged.rows:
