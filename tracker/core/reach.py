@@ -66,6 +66,12 @@ def fault_of_url(url: str, *, allow_private: bool) -> tuple[str, str] | None:
     return _fault_of_host(parts, host, allow_private=allow_private)
 
 
+def without_secret(url: str) -> str:
+    """Return a URL for logs and tables, without what may be a secret: `"https://a.example/hook?..."`."""
+    parts = urlsplit(url)
+    return parts._replace(query="...").geturl() if parts.query else url
+
+
 def _fault_of_host(parts: SplitResult, host: str, *, allow_private: bool) -> tuple[str, str] | None:
     try:
         address = ipaddress.ip_address(host)
