@@ -162,11 +162,10 @@ class Tracker:
         )
 
     def renew(self, options: TrackerOptions, settings: Settings) -> None:
-        """Go by other settings from now on. Folders and storage stay those of the start."""
+        """Go by other settings from now on. Folders and storage stay those of the start; a new destination waits."""
         self._options, self._settings = options, settings
         self._hit_settings = self._make_hit_settings(options)
         self.ingester.collect_for = settings.collect_for
-        self.ingester.destinations = self.purger.destinations = tuple(settings.destinations)
         self.publisher.renew(self._settings)
 
     async def open(self) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tests.mmdb import database
 from tests.unit.hits import RULES
 from tests.unit.visits import CHROME
 from tracker.app import Tracker, TrackerOptions, now
-from tracker.contract.settings import EventDestination, Settings
+from tracker.contract.settings import Settings
 from tracker.runtime import secrets
 from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places
@@ -113,12 +112,14 @@ def test_check_names_what_is_wrong_with_a_file(tmp_path: Path, name: str, wrong:
     assert all(part in text for part in said)
 
 
-def _options(folder: Path) -> TrackerOptions:
-    return TrackerOptions(
-        journal_root=folder,
-        journal_slot=folder / "00",
+@pytest.mark.parametrize("base_url", ["https://trace.shop.example", "http://127.0.0.1:8080"])
+def test_what_browsers_send_by_https_is_missed_there_alone(tmp_path: Path, base_url: str) -> None:
+    """`Sec-Fetch-…` goes to https: only; whether a link is, is known from where links point."""
+    options = TrackerOptions(
+        journal_root=tmp_path,
+        journal_slot=tmp_path / "00",
         journal_keep=timedelta(days=1),
-        storage=folder / "mailwake.db",
+        storage=tmp_path / "mailwake.db",
         hostname="relay.example.com",
         record_address="truncated",
         trusted_proxies=(),
@@ -130,24 +131,7 @@ def _options(folder: Path) -> TrackerOptions:
         keep=timedelta(days=60),
         keep_statistics=timedelta(days=1825),
     )
-
-
-@pytest.mark.parametrize("base_url", ["https://trace.shop.example", "http://127.0.0.1:8080"])
-def test_what_browsers_send_by_https_is_missed_there_alone(tmp_path: Path, base_url: str) -> None:
-    """`Sec-Fetch-…` goes to https: only; whether a link is, is known from where links point."""
     keys = secrets.create(tmp_path / "keys.json", now=now(), entropy=os.urandom)
-    tracker = Tracker(_options(tmp_path), Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))
+    tracker = Tracker(options, Settings(base_url=base_url), KeysFile(tmp_path / "keys.json", keys))
 
     assert tracker._hit_settings.is_https == base_url.startswith("https:")
-
-
-def test_new_destinations_are_known_to_ingest_and_purge_as_well(tmp_path: Path) -> None:
-    """Their events wait for them in the storage, and a storage that is made anew enters them."""
-    keys = secrets.create(tmp_path / "keys.json", now=now(), entropy=os.urandom)
-    before = Settings(base_url="http://127.0.0.1:8080")
-    tracker = Tracker(_options(tmp_path), before, KeysFile(tmp_path / "keys.json", keys))
-    added = EventDestination(name="added", type="stdout")
-
-    tracker.renew(_options(tmp_path), replace(before, destinations={"added": added}))
-
-    assert tracker.ingester.destinations == tracker.purger.destinations == ("added",)

@@ -100,7 +100,7 @@ class Ingester:
         self._clock = clock
         self._hostname = hostname
         self._keep = keep
-        self.destinations = tuple(destinations)
+        self._destinations = tuple(destinations)
         self._on_commit = on_commit
         self._poll_s = poll_s
         self._gather_s = gather_s
@@ -166,14 +166,14 @@ class Ingester:
     # --- inside a transaction, on the storage's thread ---------------------------------------------------------
 
     def _begin(self, connection: sa.Connection) -> _State:
-        enter(connection, self.destinations)
+        enter(connection, self._destinations)
         return _State(cursor=_load_cursor(connection), waiting_since_ms=_waiting_since(connection))
 
     def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
         """Apply what was read; None where the storage is not the one that the cursor came from."""
         if _load_cursor(connection) != state.cursor:
             return None
-        enter(connection, self.destinations)  # a storage that was made anew has none, and may have the empty cursor
+        enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
         taken: collections.Counter[str] = collections.Counter()
         for batch in batches:

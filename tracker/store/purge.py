@@ -17,7 +17,7 @@ bytes.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -255,21 +255,21 @@ class Purger:
         *,
         store: Store,
         keeping: Callable[[], Keeping],
-        destinations: Iterable[str],
+        destinations: Mapping[str, object],
         clock: Clock,
         every_s: float = EVERY_S,
     ) -> None:
         """`keeping` gives what is in force; `destinations` are those that the publisher feeds, by name."""
         self._store = store
         self._keeping = keeping
-        self.destinations = tuple(destinations)
+        self._destinations = destinations
         self._clock = clock
         self._every_s = every_s
 
     async def run(self) -> None:
         """Purge until cancelled; a pass that meets a locked storage ends, and the next one goes on."""
         while True:
-            purge = Purge(self._keeping(), self.destinations, self._clock())
+            purge = Purge(self._keeping(), self._destinations, self._clock())
             with suppress(StorageUnavailableError):  # the store has said so
                 await run(self._store, purge)
             if purge.purged.rows:
