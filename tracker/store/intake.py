@@ -198,8 +198,8 @@ class Intake:
         elif event in self._seen:
             return  # emitted again after a crash, or read again
         else:
-            self._seen.add(event)
             _check(record)
+            self._seen.add(event)
             if copies.key(record.copy)[0] in self._messages:
                 self._add(record)
             else:
