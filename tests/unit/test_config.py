@@ -302,7 +302,7 @@ def test_for_ever_is_500_years(text: str) -> None:
     """What is kept longer would end a process that works out since when: dates begin with the year 1."""
     with pytest.raises(UnfitError, match="longer than 500 years"):
         parse_duration(text)
-    assert datetime.now(UTC) - 2 * parse_duration("500y") - timedelta(days=1)
+    assert (datetime.now(UTC) - 2 * parse_duration("500y") - timedelta(days=1)).year > 0
 
 
 @given(st.text())
