@@ -220,12 +220,16 @@ def test_config_show_masks_secrets_and_tells_origins(tmp_path: Path) -> None:
     """What is printed is TOML again; a password never is in it."""
     config = configure(tmp_path)
     login = '[upstream.far]\nurl = "smtp://127.0.0.1:2526"\nusername = "u"\npassword = "env:SECRET"\n'
-    config.write_text(config.read_text() + login)
+    hook = (
+        '[event_destination.hook]\ntype = "webhook"\nurl = "https://events.shop.example/in?key=hunter2"\n'
+        'secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"\n'
+    )
+    config.write_text(config.read_text() + login + hook)
 
     done = _run("config", "show", "--origin", "--config", str(config), SECRET="s3cret", MAILWAKE__LOG__LEVEL="error")
 
     assert done.exit_code == 0, done.output
-    assert "s3cret" not in done.output
+    assert not {secret for secret in ("s3cret", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "hunter2") if secret in done.output}
     shown = tomllib.loads(done.output)
     assert shown["log"]["level"] == "error"
     assert shown["spool"]["retry_for"] == "5d"

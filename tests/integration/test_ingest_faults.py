@@ -167,6 +167,17 @@ async def test_a_record_that_the_database_refuses_is_put_aside(tmp_path: Path, m
         assert counted(here) == recount(here)
 
 
+async def test_a_poison_hit_that_comes_before_its_message_costs_itself_alone(tmp_path: Path) -> None:
+    """It does not wait for the message, which would be put aside in its place."""
+    async with node(tmp_path) as here:
+        await here.take_in(clicked(9, link=70_000), opened(1))
+        await here.take_in(accepted())
+
+        assert [body["eventType"] for body in here.bodies()] == ["Send", "Open"]
+        assert [error.partition(":")[0] for (error,) in here.rows("SELECT error FROM aside")] == ["RecordError"]
+        assert counted(here) == recount(here)
+
+
 async def test_no_address_is_logged(tmp_path: Path) -> None:
     """An error of the database quotes the row that it was about."""
     with capture_logs() as logs:

@@ -142,6 +142,28 @@ async def test_a_failed_write_is_made_again_and_said_once(tmp_path: Path) -> Non
         assert here.rows("SELECT seq FROM destination_cursor") == [(2,)]
 
 
+async def test_a_record_that_a_format_cannot_tell_of_ends_no_process(tmp_path: Path) -> None:
+    """It is a fault of ours, which its destination waits for; the other one gets the event."""
+    archive, broken = Memory(), Memory()
+    settings = _settings(
+        _destination("archive"),
+        EventDestination(name="broken", type="stdout", events=ALL, sets=("*",), format="tencent"),
+    )
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), delivery(), ingester=here.ingester(["archive", "broken"]))
+        with closing(sqlite3.connect(here.database)) as other:
+            other.execute("UPDATE event SET body = '{}' WHERE type = 'delivery'")
+            other.commit()
+        with capture_logs() as logs:
+            async with _publishing(here, settings, archive=archive, broken=broken):
+                await until(
+                    lambda: len(archive.entries) == 2 and any(log["event"] == "destination_failed" for log in logs)
+                )
+
+        assert broken.entries == []
+        assert "destination_broken" in [log["event"] for log in logs]
+
+
 async def test_a_slow_destination_holds_up_no_other(tmp_path: Path) -> None:
     """Each has a task of its own."""
     slow, quick = Memory(), Memory()

@@ -332,3 +332,34 @@ async def test_destinations_that_hang_flood_or_fail_do_not_delay_another(tmp_pat
 
 def _sample(what: str, destination: str) -> float:
     return REGISTRY.get_sample_value(f"mailwake_destination_{what}", {"destination": destination}) or 0
+
+
+async def test_a_destination_that_goes_leaves_no_lag_behind(tmp_path: Path) -> None:
+    """Not even where it goes while the storage is asked: the alarm for it would never end."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async with node(tmp_path) as here:
+        await here.take_in(accepted(), ingester=here.ingester(["gone"]))
+        read = here.store.read
+
+        async def slow(work: Any) -> Any:  # noqa: ANN401 - what the work returns
+            found = await read(work)
+            if isinstance(found, dict) and "gone" in found and not asked.is_set():
+                asked.set()
+                await may_answer.wait()
+                found = {"gone": replace(found["gone"], behind=7)}
+            return found
+
+        here.store.read = slow  # type: ignore[method-assign]
+        async with _publishing(
+            here, _settings(replace(SHOP, name="gone")), gone=Scripted(), shop=Scripted()
+        ) as publisher:
+            await asked.wait()
+            publisher.renew(_settings())
+            await until(lambda: not publisher._running)
+            may_answer.set()
+            publisher.renew(_settings(SHOP))
+            await until(lambda: bool(publisher._running))
+            await asyncio.sleep(0)
+
+        assert REGISTRY.get_sample_value("mailwake_destination_behind_events", {"destination": "gone"}) == 0

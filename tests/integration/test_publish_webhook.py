@@ -330,6 +330,25 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: int | None) -> No
     assert retry_after(value, NOON) == (None if seconds is None else timedelta(seconds=seconds))
 
 
+async def test_a_retry_after_of_no_calendar_changes_nothing() -> None:
+    """The status decides: a year that no date can have is as if nothing were said."""
+    nonsense = "Retry-After: Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
+    assert await _answered(status(204, nonsense)) == Delivered()
+    assert await _answered(status(503, nonsense)) == TryAgain(reason="HTTP 503")
+
+
+async def test_what_is_no_http_is_told_without_the_url() -> None:
+    """The library quotes the whole URL, and its query may be what the receiver knows us by."""
+    async with receiving(reset_after(b"NONSENSE\r\n\r\n")) as endpoint:
+        writer = WebhookWriter(webhook(f"{endpoint.url}?token=hidden"))
+        outcome = await writer.write(_entries(1), NOON)
+        await writer.close()
+
+    assert isinstance(outcome, TryAgain)
+    assert outcome.reason
+    assert "hidden" not in outcome.reason
+
+
 def test_what_a_stranger_says_is_cut_and_made_printable() -> None:
     """Logs and terminals show it."""
     assert shown("a\x1b]0;x\x07b\n\n  c\u202e ana@client.example, <b@c.example>") == "a ]0;x b c (address) <(address)>"

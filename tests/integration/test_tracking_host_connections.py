@@ -216,6 +216,20 @@ async def test_a_header_of_60_kb_is_no_obstacle(host: Host) -> None:
     assert answer.status == 302
 
 
+async def test_a_header_without_end_is_cut_off(host: Host) -> None:
+    """Each line may be long, and there may be many: both together would be megabytes for each connection."""
+    before = _value("mailwake_http_malformed_requests_total")
+    reader, writer = await asyncio.open_connection(*host.address)
+    with suppress(ConnectionError):
+        writer.write(_request(path_to(link()), fields=f"X-Long: {'y' * 60_000}\r\n" * 20))
+        await writer.drain()
+        assert parse(await reader.read()).status == 400
+    writer.close()
+
+    assert _value("mailwake_http_malformed_requests_total") == before + 1
+    assert (await host.ask(path_to(link()))).status == 302
+
+
 async def test_a_cookie_is_neither_answered_nor_kept(host: Host) -> None:
     """Not even where a visitor sends one."""
     (answer,) = await _ask_on_one(host, _request(path_to(link()), fields=f"{FIELDS}Cookie: id=secret-of-mine\r\n"))

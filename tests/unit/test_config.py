@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -295,6 +295,14 @@ def test_a_size_is_read_as_it_is_written(size_bytes: int) -> None:
 def test_a_time_is_read_as_it_is_written(seconds: int) -> None:
     """Parse is the inverse of format."""
     assert parse_duration(format_duration(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["501y", "9999y", "999999999999999d"])
+def test_for_ever_is_500_years(text: str) -> None:
+    """What is kept longer would end a process that works out since when: dates begin with the year 1."""
+    with pytest.raises(UnfitError, match="longer than 500 years"):
+        parse_duration(text)
+    assert (datetime.now(UTC) - 2 * parse_duration("500y") - timedelta(days=1)).year > 0
 
 
 @given(st.text())

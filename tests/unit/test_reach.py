@@ -75,7 +75,7 @@ def test_a_public_url_can_be_used(url: str) -> None:
         ("https://a.example:99999/", "no URL"), ("https://a.example/ä", "printable ASCII"),
         ("https://a.example/a b", "printable ASCII"), ("https://a.example\\@b.example/", "printable ASCII"),
         ("https://user:pw@a.example/", "user name"), ("https://a.example/#top", "fragment"),
-        ("https://a.example:22/", "port 22"), ("https://a.example:80/", "port 80"),
+        ("https://a.example:22/", "port 22"), ("https://a.example:0/", "port 0"), ("https://a.example:80/", "port 80"),
         ("https://127.0.0.1/", "private address"), ("https://2130706433/", "no usual spelling"),
         ("https://0x7f.1/", "no usual spelling"), ("https://0177.0.0.1/", "no usual spelling"),
         ("https://127.1/", "no usual spelling"), ("https://127.0.0.1./", "no usual spelling"),

@@ -5,12 +5,20 @@ from datetime import timedelta
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from tracker.contract.events import EventType
 from tracker.contract.settings import DestinationType, EventDestination, RecordFormat
 from tracker.contract.webhooks import fault_of_secret
-from tracker.core.reach import fault_of_url
+from tracker.core.reach import fault_of_url, without_secret
 from tracker.runtime.configtypes import Count, Duration, FilePath, Kind, Section, Texts, as_list
 from tracker.runtime.units import UnfitError
 
@@ -86,6 +94,11 @@ class EventDestinationSection(Section):
         if fault:
             raise UnfitError(*fault)
         return value
+
+    @field_serializer("url", when_used="json")
+    def _shown(self, value: str | None) -> str | None:
+        """Mask the query, which may be what the receiver knows us by."""
+        return value and without_secret(value)
 
     @field_validator("secret")
     @classmethod

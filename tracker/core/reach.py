@@ -61,9 +61,15 @@ def fault_of_url(url: str, *, allow_private: bool) -> tuple[str, str] | None:
         return "http: can be read and changed on the way", f"{example}; a receiver of your own: allow_private = true"
     if parts.scheme not in ("http", "https"):
         return "it is neither https: nor http:", example
-    if not allow_private and (port or 443) not in PUBLIC_PORTS:
+    if not allow_private and (443 if port is None else port) not in PUBLIC_PORTS:
         return f"port {port} is none that receivers have", f"use {' or '.join(map(str, sorted(PUBLIC_PORTS)))}"
     return _fault_of_host(parts, host, allow_private=allow_private)
+
+
+def without_secret(url: str) -> str:
+    """Return a URL for logs and tables, without what may be a secret: `"https://a.example/hook?..."`."""
+    parts = urlsplit(url)
+    return parts._replace(query="...").geturl() if parts.query else url
 
 
 def _fault_of_host(parts: SplitResult, host: str, *, allow_private: bool) -> tuple[str, str] | None:

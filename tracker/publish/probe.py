@@ -20,6 +20,7 @@ from tracker.contract.ids import (
 )
 from tracker.contract.ports import Entropy
 from tracker.contract.settings import EventDestination
+from tracker.core.reach import without_secret
 from tracker.publish.guard import Lookup, ask_system, guard_of
 from tracker.store.publishing import LogEntry
 
@@ -33,8 +34,7 @@ def target_of(destination: EventDestination) -> str:
         case "jsonl":
             return str(destination.path)
         case "webhook":
-            url = urlsplit(destination.url)
-            return url._replace(query="...").geturl() if url.query else destination.url
+            return without_secret(destination.url)
         case "nats":
             return f"{', '.join(destination.servers)} ({destination.stream})"
         case "stdout":

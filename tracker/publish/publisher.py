@@ -111,6 +111,8 @@ class Publisher:
             except StorageUnavailableError:  # the store has said so, and the last figures stand
                 found = {}
             for name, standing in found.items():
+                if name not in self._settings.destinations:  # gone while the storage was asked; 0 is told of it
+                    continue
                 oldest = standing.oldest
                 lag_s = max((self._clock() - oldest).total_seconds(), 0) if oldest is not None else 0
                 _show(name, standing.behind, lag_s)

@@ -145,6 +145,8 @@ class WebhookWriter:
             trouble = f"no answer within {self._limit_s:g} s"
         except aiohttp.ClientConnectorError as error:
             trouble = shown(_words(error.os_error))
+        except aiohttp.ClientResponseError as error:  # its own words hold the URL, whose query may be a secret
+            trouble = shown(f"{type(error).__name__}: {error.message}")
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that is no name in IDNA
             trouble = shown(f"{type(error).__name__}: {error}")
         # The status decides: what became of the text behind it changes nothing.
@@ -175,7 +177,7 @@ def retry_after(value: str, now: datetime) -> timedelta | None:
         return timedelta(seconds=int(value))
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # OverflowError: a number that no calendar has
         return None
     return max(date.replace(tzinfo=date.tzinfo or UTC) - now, timedelta())
 

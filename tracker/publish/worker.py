@@ -214,23 +214,23 @@ class Worker:
     # --- the destination ---------------------------------------------------------------------------------------
 
     async def _write(self, entries: Sequence[LogEntry]) -> Outcome:
-        """Hand entries over in the destination's format. Total: a fault of a writer is a failure of its destination."""
+        """Hand entries over in the destination's format. Total: a fault of ours is a failure of its destination."""
         wanted, now = self.destination, self._clock()
-        shaped = [
-            replace(
-                entry,
-                body=formats.shape(
-                    wanted.format,
-                    entry.body,
-                    event_id=entry.event_id,
-                    kind=entry.type,
-                    destination=wanted.name,
-                    now=now,
-                ),
-            )
-            for entry in entries
-        ]
         try:
+            shaped = [
+                replace(
+                    entry,
+                    body=formats.shape(
+                        wanted.format,
+                        entry.body,
+                        event_id=entry.event_id,
+                        kind=entry.type,
+                        destination=wanted.name,
+                        now=now,
+                    ),
+                )
+                for entry in entries
+            ]
             return await self._writer.write(shaped, now)
         except Exception:  # noqa: BLE001 - a bug in one writer must not end publishing for all
             _log.exception("destination_broken", destination=wanted.name)

@@ -19,6 +19,7 @@ _TIME_UNITS: Final = {
     "d": timedelta(days=1),
     "y": timedelta(days=365),
 }
+_LONGEST: Final = timedelta(days=365 * 500)  # further back from now than that, and twice that, dates come to an end
 _RATE: Final = re.compile(r"(\d{1,9})\s*/\s*([smh])")
 _RATE_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 _MAX_PORT: Final = 0xFFFF
@@ -113,10 +114,10 @@ def parse_duration(text: str) -> timedelta:
     match = _NUMBER_AND_UNIT.fullmatch(text)
     if match is None or match[2] not in _TIME_UNITS:
         raise UnfitError(f"{text!r} is no time", 'write it like "20s", "15m", "4h", "60d" or "5y"')
-    try:
-        return int(match[1]) * _TIME_UNITS[match[2]]
-    except OverflowError as error:
-        raise UnfitError(f"{text!r} is longer than a time can be", "write a shorter one") from error
+    unit = _TIME_UNITS[match[2]]
+    if int(match[1]) > _LONGEST // unit:
+        raise UnfitError(f"{text!r} is longer than 500 years", 'write a shorter one; "500y" is as good as for ever')
+    return int(match[1]) * unit
 
 
 def format_duration(duration: timedelta) -> str:

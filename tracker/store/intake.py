@@ -198,6 +198,7 @@ class Intake:
         elif event in self._seen:
             return  # emitted again after a crash, or read again
         else:
+            _check(record)
             self._seen.add(event)
             if record.copy.text[:MESSAGE_ID_CHARACTERS] in self._messages:
                 self._add(record)
@@ -240,10 +241,6 @@ class Intake:
     def _add_hit(self, record: Open | Click, message: Message | None, row: CopyRow | None) -> None:
         hit, copy, at_ms = record.hit, record.copy.text, to_ms(record.hit.at)
         link_index = record.link_index if isinstance(record, Click) else None
-        if link_index is not None and not 0 <= link_index <= MAX_LINK_INDEX:
-            raise RecordError(f"link index {link_index} is impossible")
-        if hit.count < 1:
-            raise RecordError(f"a hit cannot stand for {hit.count}")
         kind = EventType.OPEN if link_index is None else EventType.CLICK
         agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
         about = _about(message, row, kind, agent)
@@ -344,6 +341,14 @@ class Intake:
             self._roll_ups.add_clicks(message, link_index, counts)
         for url, counts in row.destination_differences(message.mail.links):
             self._roll_ups.add_destination(message, url, counts)
+
+
+def _check(record: ses.CopyEvent) -> None:
+    """Refuse a hit that cannot be, before it waits for its message: later that would be put aside with it."""
+    if isinstance(record, Click) and not 0 <= record.link_index <= MAX_LINK_INDEX:
+        raise RecordError(f"link index {record.link_index} is impossible")
+    if isinstance(record, _HIT_RECORDS) and record.hit.count < 1:
+        raise RecordError(f"a hit cannot stand for {record.hit.count}")
 
 
 def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:

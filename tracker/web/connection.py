@@ -38,6 +38,7 @@ from tracker.web.render import render, respond
 MAX_LINE_BYTES: Final = 65_536  # what is no hit is answered, not cut off; a path of ours is much shorter
 MAX_TARGET_CHARACTERS: Final = 8_192  # a token has 4,096, and what clients append is ignored
 MAX_HEADERS: Final = 128
+MAX_HEAD_BYTES: Final = 131_072  # of a request before its body; else 128 long lines are 8 MB of memory each
 KEEPALIVE_S: Final = 75  # longer than proxies keep their end (60 s); a request that comes more slowly is cut off
 LINGERING_S: Final = 2
 READ_BYTES: Final = 16_384  # asyncio takes 256 KiB of memory for each read, which the system gives and takes every time
@@ -95,7 +96,7 @@ class Connections(web.Server):
 class Connection(web.RequestHandler):
     """One connection: the short way, and answers of our own to what is no HTTP."""
 
-    __slots__ = ("_connections", "_hits", "_is_going_on", "_is_hit_waiting", "_peer")
+    __slots__ = ("_connections", "_head_bytes", "_hits", "_is_going_on", "_is_hit_waiting", "_peer")
 
     def __init__(self, connections: Connections, hits: Hits) -> None:
         """Be one of these connections."""
@@ -112,6 +113,7 @@ class Connection(web.RequestHandler):
         self._connections = connections
         self._hits = hits
         self._peer = ""
+        self._head_bytes = 0  # of the request that is coming; what comes while one is answered may be a body
         self._is_hit_waiting = False
         self._is_going_on = False
 
@@ -130,11 +132,15 @@ class Connection(web.RequestHandler):
             super().data_received(data)
             return
         self._waiter = None  # or it would be woken
+        known = self._request_count
         try:
             super().data_received(data)
         finally:
             self._waiter = waiter
-        if not self._is_hit_waiting:
+        self._head_bytes = self._head_bytes + len(data) if self._request_count == known else 0
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse()
+        elif not self._is_hit_waiting:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -175,6 +181,13 @@ class Connection(web.RequestHandler):
         self.transport.write(render(http, unix_s=int(time())))
         if self._messages and not self._is_going_on:
             self._go_on()
+
+    def _refuse(self) -> None:
+        """Answer a header that does not end, where no answer is due before, and close."""
+        MALFORMED_REQUESTS.inc()
+        if self.transport is not None and not self._is_hit_waiting:
+            self.transport.write(render(MALFORMED, unix_s=int(time())))
+        self.force_close()
 
     def pause_writing(self) -> None:
         """Cut off who asks and does not read: so many answers of ours that nobody takes are no slow network."""
