@@ -28,6 +28,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 from tracker.core.statistics import LINK_NAMES as LINK_STATISTICS
@@ -102,6 +103,7 @@ event: Final = Table(
     Column("hit", LargeBinary),  # Hit as JSON: what the verdict was made from
     Column("body", Text, nullable=False),  # the finished record, as every destination gets it
     Index("ix_event_copy", "message", "suffix", "at_ms"),
+    Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copy to be found by
     sqlite_autoincrement=True,  # a number is never used twice, whatever was deleted: cursors point between numbers
 )
 
