@@ -6,13 +6,19 @@ ignores them; an unknown kind is a `RecordError`, so that a later version's jour
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from tracker.contract.errors import IdError, RecordError
-from tracker.contract.events import JournalRecord
+from tracker.contract.events import Click, Hit, JournalRecord, Open, Probe
 from tracker.contract.ids import CopyId, EventId, MessageId
+
+_UTC: Final = "+00:00"
+_SOME_TIME: Final = datetime.fromtimestamp(0, UTC)
+_VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
 _PARSE: Final[Mapping[type, Callable[[str], object]]] = {one: one.parse for one in (MessageId, CopyId, EventId)}
 
@@ -42,6 +48,32 @@ _DECODER: Final[msgspec.json.Decoder[JournalRecord]] = msgspec.json.Decoder(Jour
 def encode(record: JournalRecord) -> bytes:
     """Return the record as one line of JSON without its line end."""
     return _ENCODER.encode(record)
+
+
+def encode_hit(record: Open | Click | Probe) -> bytes:
+    """Return what `encode` does, in a third of the time: what is the same in many hits is encoded once."""
+    hit = record.hit
+    at = hit.at.isoformat()
+    if type(record) is Probe or not at.endswith(_UTC):
+        return encode(record)
+    head = f'","copy":"{record.copy.text}","hit":{{"at":"{at[: -len(_UTC)]}Z"'
+    visitor = _encode_visitor(hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules)
+    if type(record) is Open:
+        return f'{{"kind":"open","event":"{record.event.text}{head}'.encode() + visitor + b"}"
+    part, url = _ENCODER.encode(record.part), _ENCODER.encode(record.url)
+    link = b',"link_index":%d,"part":%b,"url":%b}' % (record.link_index, part, url)
+    return f'{{"kind":"click","event":"{record.event.text}{head}'.encode() + visitor + link
+
+
+@lru_cache(maxsize=_VISITORS_REMEMBERED)
+def _encode_visitor(
+    address: str, user_agent: str, signals: tuple[str, ...], country: str, count: int, rules: str
+) -> bytes:
+    """Encode a `Hit` behind its time: `,"address":"192.0.2.0",…}`."""
+    hit = Hit(
+        at=_SOME_TIME, address=address, user_agent=user_agent, signals=signals, country=country, count=count, rules=rules
+    )
+    return _ENCODER.encode(hit).removeprefix(_ENCODER.encode({"at": _SOME_TIME}).removesuffix(b"}"))
 
 
 def decode(raw: bytes | memoryview) -> JournalRecord:

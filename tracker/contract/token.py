@@ -204,7 +204,7 @@ class TokenKeys:
         """Read the token that `text` begins with, of that purpose; TokenError for everything that we did not seal."""
         head = self._heads.get(text[:_HEADER_CHARACTERS])
         if head is None:
-            head = self._read_head(text[:_HEADER_CHARACTERS])
+            head = self._read_head(text[:_HEADER_CHARACTERS], purpose)
         if head.letter != purpose:
             raise TokenError("made for another purpose")
         sealed = _decode(text[_HEADER_CHARACTERS : head.characters])
@@ -216,7 +216,7 @@ class TokenKeys:
             raise TokenError("not sealed by this key") from error
         return _unpack(plain, purpose)
 
-    def _read_head(self, text: str) -> "_Head":
+    def _read_head(self, text: str, purpose: Purpose) -> "_Head":
         """Read the clear header, and remember what it says: the tokens of a key differ in it by their length alone."""
         header = _decode(text)
         if len(header) != _HEADER.size:
@@ -224,6 +224,8 @@ class TokenKeys:
         version, key_id, letter, sealed_bytes = _HEADER.unpack(header)
         if version != VERSION:
             raise TokenError("unknown version")
+        if letter != purpose:
+            raise TokenError("made for another purpose")
         characters = ((_HEADER.size + sealed_bytes) * 4 + 2) // 3
         if sealed_bytes < _SIV_BYTES + _COMMON.size or characters > MAX_TOKEN_CHARACTERS:
             raise TokenError("of an impossible length")
@@ -248,7 +250,7 @@ class _Head(NamedTuple):
 
 def day_of(moment: datetime) -> date:
     """Return the UTC day of a moment, as tokens bear it."""
-    return moment.astimezone(UTC).date()
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
 
 
 def room_for_url(configuration_set: str, from_domain: str) -> int:
