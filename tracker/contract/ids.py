@@ -25,11 +25,14 @@ MESSAGE_ID_BYTES: Final = 16
 COPY_SUFFIX_BYTES: Final = 6
 COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
 EVENT_ID_BYTES: Final = 16
+EVENT_ID_CHARACTERS: Final = 26
 RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
 MESSAGE_ID_CHARACTERS: Final = 26  # of its text, which a copy id's begins with
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
+_CHARACTERS: Final = _ALPHABET.encode("ascii") * 8  # by a random byte, each as likely as the others
+_FIRST_CHARACTERS: Final = _ALPHABET[:8] * 32
 _FIVES: Final = struct.Struct(">BHHBHHBHHB").unpack_from  # one byte, then three times five
 _TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits of Python's `int(…, 32)`
 _SPELLING: Final = re.compile(f"[0-7][{_ALPHABET}]{{25}}")  # 26 characters of 5 bits: the first two bits are none
@@ -181,6 +184,13 @@ class EventId(_Id):
         `"delivery_delay:2"`.
         """
         return cls(hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES])
+
+    @classmethod
+    def drawn(cls, entropy: bytes) -> Self:
+        """Make the id of a hit of 26 random bytes, one for each character: its text, which is all that is written."""
+        one = cls.__new__(cls)
+        _set(one, "text", _FIRST_CHARACTERS[entropy[0]] + entropy[1:].translate(_CHARACTERS).decode("ascii"))
+        return one
 
     @classmethod
     def parse(cls, text: str) -> Self:

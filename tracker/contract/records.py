@@ -16,7 +16,10 @@ from tracker.contract.errors import IdError, RecordError
 from tracker.contract.events import Click, Hit, JournalRecord, Open, Probe
 from tracker.contract.ids import CopyId, EventId, MessageId
 
-_UTC: Final = "+00:00"
+_OPEN: Final = b'{"kind":"open","event":"%b","copy":"%b","hit":{"at":%b%b}'
+_CLICK: Final = (
+    b'{"kind":"click","event":"%b","copy":"%b","hit":{"at":%b%b,"link_index":%d,"part":%b,"url":%b}'
+)
 _SOME_TIME: Final = datetime.fromtimestamp(0, UTC)
 _VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
@@ -52,17 +55,15 @@ def encode(record: JournalRecord) -> bytes:
 
 def encode_hit(record: Open | Click | Probe) -> bytes:
     """Return what `encode` does, in a third of the time: what is the same in many hits is encoded once."""
-    hit = record.hit
-    at = hit.at.isoformat()
-    if type(record) is Probe or not at.endswith(_UTC):
+    if type(record) is Probe:
         return encode(record)
-    head = f'","copy":"{record.copy.text}","hit":{{"at":"{at[: -len(_UTC)]}Z"'
+    hit, event, copy = record.hit, record.event.text.encode(), record.copy.text.encode()
+    at = _ENCODER.encode(hit.at)
     visitor = _encode_visitor(hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules)
     if type(record) is Open:
-        return f'{{"kind":"open","event":"{record.event.text}{head}'.encode() + visitor + b"}"
-    part, url = _ENCODER.encode(record.part), _ENCODER.encode(record.url)
-    link = b',"link_index":%d,"part":%b,"url":%b}' % (record.link_index, part, url)
-    return f'{{"kind":"click","event":"{record.event.text}{head}'.encode() + visitor + link
+        return _OPEN % (event, copy, at, visitor)
+    link = (record.link_index, _ENCODER.encode(record.part), _ENCODER.encode(record.url))
+    return _CLICK % (event, copy, at, visitor, *link)
 
 
 @lru_cache(maxsize=_VISITORS_REMEMBERED)

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from tracker.contract import urls
 from tracker.contract.errors import TokenError
 from tracker.contract.events import Click, Hit, Open, Probe
-from tracker.contract.ids import EVENT_ID_BYTES, CopyId, EventId
+from tracker.contract.ids import EVENT_ID_CHARACTERS, CopyId, EventId
 from tracker.contract.ports import Entropy
 from tracker.contract.token import Purpose, TokenKeys, TokenPayload, day_of
 from tracker.core.classify import features, hides_its_reader
@@ -224,7 +224,7 @@ def _record(
         country=seen.country,
         rules=settings.rules.version,
     )
-    event = EventId.of(entropy(EVENT_ID_BYTES))
+    event = EventId.drawn(entropy(EVENT_ID_CHARACTERS))
     if request.method == "HEAD":
         return Probe(event=event, copy=payload.copy, hit=hit, link_index=None if link is None else link.index)
     if link is None:

@@ -34,7 +34,7 @@ from prometheus_client import Counter
 
 from tracker.contract.events import JournalRecord
 from tracker.contract.ports import Clock, Entropy
-from tracker.contract.records import encode
+from tracker.contract.records import encode, encode_hit
 from tracker.core.hit import HitRecord
 from tracker.journal.file import SegmentFile
 from tracker.journal.group import Group, Kept, Tell
@@ -147,7 +147,7 @@ class Journal:
         it. `tell` may be called before this returns.
         """
         count = record.hit.count
-        group = self._enqueue([encode(record)], is_hit=True)
+        group = self._enqueue([encode_hit(record)], is_hit=True)
         if isinstance(group, OSError):
             EVENTS_DROPPED.inc(count)
             tell(Kept.DROPPED)

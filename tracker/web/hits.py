@@ -31,6 +31,7 @@ ANSWERED_UNWRITTEN: Final = Counter(
 )
 
 _COUNT_OF: Final = {outcome: HITS.labels(outcome=outcome.value) for outcome in Outcome}
+_DURABLE: Final = Kept.DURABLE  # slow to find in its enumeration (CPython 3.11)
 _log = structlog.get_logger()
 
 
@@ -63,8 +64,9 @@ class Hits:
 
 
 def _answer(send: Send, http: HttpAnswer, kept: Kept) -> None:
-    if kept is Kept.WRITTEN:
-        ANSWERED_EARLY.inc()
-    elif kept is Kept.WAITING:
-        ANSWERED_UNWRITTEN.inc()
+    if kept is not _DURABLE:
+        if kept is Kept.WRITTEN:
+            ANSWERED_EARLY.inc()
+        elif kept is Kept.WAITING:
+            ANSWERED_UNWRITTEN.inc()
     send(http)
