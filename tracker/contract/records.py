@@ -17,9 +17,7 @@ from tracker.contract.events import Click, Hit, JournalRecord, Open, Probe
 from tracker.contract.ids import CopyId, EventId, MessageId
 
 _OPEN: Final = b'{"kind":"open","event":"%b","copy":"%b","hit":{"at":%b%b}'
-_CLICK: Final = (
-    b'{"kind":"click","event":"%b","copy":"%b","hit":{"at":%b%b,"link_index":%d,"part":%b,"url":%b}'
-)
+_CLICK: Final = b'{"kind":"click","event":"%b","copy":"%b","hit":{"at":%b%b,"link_index":%d,"part":%b,"url":%b}'
 _SOME_TIME: Final = datetime.fromtimestamp(0, UTC)
 _VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
@@ -59,7 +57,7 @@ def encode_hit(record: Open | Click | Probe) -> bytes:
         return encode(record)
     hit, event, copy = record.hit, record.event.text.encode(), record.copy.text.encode()
     at = _ENCODER.encode(hit.at)
-    visitor = _encode_visitor(hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules)
+    visitor = _encode_visitor((hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules))
     if type(record) is Open:
         return _OPEN % (event, copy, at, visitor)
     link = (record.link_index, _ENCODER.encode(record.part), _ENCODER.encode(record.url))
@@ -67,12 +65,17 @@ def encode_hit(record: Open | Click | Probe) -> bytes:
 
 
 @lru_cache(maxsize=_VISITORS_REMEMBERED)
-def _encode_visitor(
-    address: str, user_agent: str, signals: tuple[str, ...], country: str, count: int, rules: str
-) -> bytes:
-    """Encode a `Hit` behind its time: `,"address":"192.0.2.0",…}`."""
+def _encode_visitor(visitor: tuple[str, str, tuple[str, ...], str, int, str]) -> bytes:
+    """Encode the fields of a `Hit` behind its time: `,"address":"192.0.2.0",…}`."""
+    address, user_agent, signals, country, count, rules = visitor
     hit = Hit(
-        at=_SOME_TIME, address=address, user_agent=user_agent, signals=signals, country=country, count=count, rules=rules
+        at=_SOME_TIME,
+        address=address,
+        user_agent=user_agent,
+        signals=signals,
+        country=country,
+        count=count,
+        rules=rules,
     )
     return _ENCODER.encode(hit).removeprefix(_ENCODER.encode({"at": _SOME_TIME}).removesuffix(b"}"))
 

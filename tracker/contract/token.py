@@ -65,7 +65,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 
 from tracker.contract.errors import KeysError, TokenError
-from tracker.contract.ids import CopyId, MessageId
+from tracker.contract.ids import CopyId
 
 VERSION: Final = 1
 MAX_TOKEN_CHARACTERS: Final = 4096
@@ -114,6 +114,7 @@ class BodyPart(IntEnum):
 
 
 _PARTS: Final = tuple(BodyPart)
+
 
 class LinkPayload(Struct, frozen=True, kw_only=True):
     """Where a link of a copy leads: `index` counts the links of the message, `url` is the author's, to the letter."""

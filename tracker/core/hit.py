@@ -64,7 +64,7 @@ class HitRequest(NamedTuple):
     block: bytes = b""
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What a request gives away of its visitor, as `Hit` has it."""
 
     address: str
@@ -92,7 +92,7 @@ class HitSettings:
     country_of: Callable[[IPAddress], str] = lambda _address: ""
     as_number_of: Callable[[IPAddress], int] = lambda _address: 0
     is_https: bool = False
-    _seen: dict[tuple[bytes, str, bool], _Seen] = field(init=False, repr=False, compare=False, default_factory=dict)
+    seen: dict[tuple[bytes, str, bool], Seen] = field(init=False, repr=False, compare=False, default_factory=dict)
     """By block, peer, and whether it is a link: a few browsers and proxies of images send nearly all requests."""
 
 
@@ -239,20 +239,20 @@ def _record(
     )
 
 
-def _look(request: HitRequest, settings: HitSettings, *, is_click: bool) -> _Seen:
+def _look(request: HitRequest, settings: HitSettings, *, is_click: bool) -> Seen:
     """Return what a request gives away; of the same header fields from the same peer it is the same."""
     if not request.block or request.method != "GET" or request.is_http_1_0:
         return _look_anew(request, settings, is_click=is_click)
     key = (request.block, request.peer, is_click)
-    seen = settings._seen.get(key)
+    seen = settings.seen.get(key)
     if seen is None:
-        if len(settings._seen) >= _VISITORS_REMEMBERED:
-            settings._seen.clear()
-        seen = settings._seen[key] = _look_anew(request, settings, is_click=is_click)
+        if len(settings.seen) >= _VISITORS_REMEMBERED:
+            settings.seen.clear()
+        seen = settings.seen[key] = _look_anew(request, settings, is_click=is_click)
     return seen
 
 
-def _look_anew(request: HitRequest, settings: HitSettings, *, is_click: bool) -> _Seen:
+def _look_anew(request: HitRequest, settings: HitSettings, *, is_click: bool) -> Seen:
     address = visitor_address(request.peer, request.forwarded_for, settings.trusted_proxies)
     user_agent = _printable(request.headers.get("User-Agent", ""))
     signals = features(
@@ -266,7 +266,7 @@ def _look_anew(request: HitRequest, settings: HitSettings, *, is_click: bool) ->
         is_https=settings.is_https,
         as_number=settings.as_number_of(address) if address is not None else 0,
     )
-    return _Seen(
+    return Seen(
         address=reduce_address(address, settings.record_address),
         user_agent=user_agent,
         signals=signals,

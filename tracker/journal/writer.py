@@ -7,9 +7,9 @@ Theory: group commit without a timer. Two threads stand behind the event loop, a
 writes all that has come since the last write, makes durable all that has been written since the last `fdatasync`, and
 tells. While that goes on, what comes gathers, so a group grows with the load and a lonely record waits for nobody. They
 are two, because a record must reach the kernel, where a killed process cannot lose it, even while the disk takes its
-time over an earlier group: the other thread writes then, and leaves the flush to the one that is at it. Neither is the
-loop's thread, because on a stuck disk even `write` waits, and redirects must not. That no group goes from thread to
-thread matters: each time costs as much as a few hits.
+time over an earlier group: after `GATHERING_S` the other thread writes what has gathered, and leaves the flush to the
+one that is at it. Neither is the loop's thread, because on a stuck disk even `write` waits, and redirects must not.
+Few groups, and none that goes through both threads: to wake a thread costs as much as a few hits.
 
 A failed write or `fdatasync` ends its segment. The `fdatasync` is never tried again: it may then report success for
 data that is gone. The next record opens a new segment, so a full disk heals by itself once it has room.
@@ -46,6 +46,7 @@ from tracker.journal.space import LOOK_EVERY_S, Space
 from tracker.runtime.durable import NO_ROOM
 
 HIT_WAIT_S: Final = 0.05  # a person does not notice; on a healthy disk a flush takes a tenth of it
+GATHERING_S: Final = 0.005  # records wait so long for a flush to be done; then they are written beside it
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 FAILING_S: Final = 10.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a stuck disk may cost this much memory, no more
@@ -85,6 +86,8 @@ class Journal:
         self._on_durable = on_durable
         self._space = Space(directory.parent, max_bytes)
         self._gathering: Group | None = None
+        self._in_flight = 0
+        """How many groups are with the threads."""
         self._waiting_bytes = 0
         self._refused_at_s = 0.0
         self._to_write: deque[Group] = deque()
@@ -202,7 +205,10 @@ class Journal:
         group = self._gathering
         if group is None:
             group = self._gathering = Group()
-            self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes the thread once
+            if self._in_flight == 0:
+                self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes a thread once
+            else:
+                self._loop.call_later(GATHERING_S, self._hand_over)  # or sooner, when the flush is done
         group.payloads += payloads
         group.size_bytes += size_bytes
         return group
@@ -222,6 +228,7 @@ class Journal:
     def _hand_over(self) -> None:
         group, self._gathering = self._gathering, None
         if group is not None:
+            self._in_flight += 1
             self._to_write.append(group)
             self._calls.put(True)
             if group.hits:
@@ -323,6 +330,9 @@ class Journal:
     # --- on the loop again ----------------------------------------------------------------------------------
 
     def _settle(self, groups: list[Group], failure: OSError | None) -> None:
+        self._in_flight -= len(groups)
+        if self._in_flight == 0:
+            self._hand_over()
         for group in groups:
             self._waiting_bytes -= group.size_bytes
             if not group.is_written:
