@@ -53,12 +53,12 @@ def encode(record: JournalRecord) -> bytes:
 
 def encode_hit(record: Open | Click | Probe) -> bytes:
     """Return what `encode` does, in a third of the time: what is the same in many hits is encoded once."""
-    if type(record) is Probe:
+    if isinstance(record, Probe):
         return encode(record)
     hit, event, copy = record.hit, record.event.text.encode(), record.copy.text.encode()
     at = _ENCODER.encode(hit.at)
     visitor = _encode_visitor((hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules))
-    if type(record) is Open:
+    if isinstance(record, Open):
         return _OPEN % (event, copy, at, visitor)
     link = (record.link_index, _ENCODER.encode(record.part), _ENCODER.encode(record.url))
     return _CLICK % (event, copy, at, visitor, *link)

@@ -308,16 +308,14 @@ def _pack_labels(payload: TokenPayload) -> bytes:
 def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
     """Read a payload; it is authentic, so what is wrong here was sealed by another version of ourselves."""
     try:
+        link: LinkPayload | None = None
         if purpose is _CLICK:
             flags, copy, day, index, part = _LINK_READ(plain)
-            rest = plain[_LINK.size :]
+            name, domain, rest = _unpack_labels(flags, plain[_LINK.size :])
+            link = LinkPayload(index=index, part=_PARTS[part], url=rest.decode())
         else:
             flags, copy, day = _COMMON_READ(plain)
-            rest = plain[_COMMON.size :]
-        name, domain = "", ""
-        if flags:
-            name, domain, rest = _unpack_labels(flags, rest)
-        link = LinkPayload(index=index, part=_PARTS[part], url=rest.decode()) if purpose is _CLICK else None
+            name, domain, rest = _unpack_labels(flags, plain[_COMMON.size :])
         if bool(rest) is not (link is not None):
             raise TokenError("a pixel with more than it bears, or a link without a URL")
     except (struct.error, ValueError, IndexError) as error:
