@@ -329,6 +329,23 @@ async def test_a_request_in_two_parts_is_answered_and_so_is_the_next(host: Host,
     assert len([record for record in host.records() if isinstance(record, Open)]) == 5
 
 
+async def test_known_header_fields_within_a_request_that_has_begun_are_its_own(host: Host) -> None:
+    """What would be a request, were it not the value of a field of another, is none: nobody smuggles by segments."""
+    request = _request(path_to(pixel()), fields="User-Agent: Known/1\r\n")
+    await _ask_on_one(host, request)
+    reader, writer = await asyncio.open_connection(*host.address)
+    for _ in range(2):
+        writer.write(f"GET {path_to(link())} HTTP/1.1\r\nX-Before: ".encode())
+        await writer.drain()
+        await _has_been_read(host)
+        writer.write(request)
+        assert (await _read(reader)).fields["location"] == URL
+    writer.close()
+    await writer.wait_closed()
+
+    assert [type(record) for record in host.records()] == [Open, Click, Click]
+
+
 async def test_known_header_fields_within_a_body_are_no_request(host: Host) -> None:
     """What looks like a request in the body of another is read by nobody."""
     request = _request(path_to(pixel()), fields="User-Agent: Known/1\r\n")
