@@ -16,6 +16,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tracker.contract import urls
@@ -39,6 +40,7 @@ from tracker.core.visitor import (
 HitRecord = Open | Click | Probe
 
 MAX_USER_AGENT_CHARACTERS: Final = 512
+_DESTINATIONS_REMEMBERED: Final = 1024  # all recipients of a mail have the same; 3 KB each at most
 _VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
 # A transparent image of one pixel.
@@ -177,10 +179,10 @@ def answer(request: HitRequest, *, settings: HitSettings, now: datetime, entropy
     if payload.link is None:
         http = PIXEL_ANSWER
     else:
-        destination = location(payload.link.url)
-        if destination is None:
+        redirect = _redirect(payload.link.url)
+        if redirect is None:
             return _BAD_LINK
-        http = _redirect(destination)
+        http = redirect
     if payload.sample:
         return Answered(http=http, outcome=Outcome.SAMPLE)
     if day_of(now) - payload.day > settings.collect_for:
@@ -202,7 +204,11 @@ def path_of(target: str) -> str:
     return rest[rest.find("/") :] if separator and "/" in rest else ""
 
 
-def _redirect(destination: str) -> HttpAnswer:
+@lru_cache(maxsize=_DESTINATIONS_REMEMBERED)
+def _redirect(url: str) -> HttpAnswer | None:
+    destination = location(url)
+    if destination is None:
+        return None
     # Never 301: a cached redirect hides later clicks.
     return HttpAnswer(status=302, headers=(("Location", destination), *REDIRECT_FIELDS))
 

@@ -151,15 +151,12 @@ class Connection(web.RequestHandler):
             super().data_received(data)
             return
         target, _, block = data.partition(_LINE_END)
-        is_first = self._is_between and not self._messages and not self._is_hit_waiting
-        if is_first and not self._close and not self._force_close and _is_plain_target(target):
-            head = self._connections.heads.get(block)
-            if head is not None:
-                self._begin(target[_METHOD_BYTES:].decode("ascii"), head)
-                return
-        else:
-            is_first = False
-        waiting = len(self._messages)
+        is_one = self._begins_a_plain_one(target)
+        head = self._connections.heads.get(block) if is_one else None
+        if head is not None:
+            self._begin(target[_METHOD_BYTES:].decode("ascii"), head)
+            return
+        is_only = not self._messages
         self._waiter = None  # or it would be woken
         try:
             super().data_received(data)
@@ -167,16 +164,31 @@ class Connection(web.RequestHandler):
             self._waiter = waiter
         # One message that has no body, and nothing behind the empty line that ends it: the next byte begins a request.
         self._is_between = (
-            not waiting
+            is_only
             and len(self._messages) == 1
-            and data.endswith(_EMPTY_LINE)
             and self._messages[0][1] is EMPTY_PAYLOAD
+            and data.endswith(_EMPTY_LINE)
             and not self._upgraded
         )
-        if not self._is_between:
-            is_first = False
         if not self._is_hit_waiting:
-            self._go_on(block if is_first and data.find(_EMPTY_LINE) == len(data) - len(_EMPTY_LINE) else b"")
+            is_one = is_one and self._is_between and data.find(_EMPTY_LINE) == len(data) - len(_EMPTY_LINE)
+            self._go_on(block if is_one else b"")
+
+    def _begins_a_plain_one(self, line: bytes) -> bool:
+        """Say whether a plain request begins with what was received, and could be answered at once.
+
+        `line` is its request line, less the version: a GET of a link or a pixel, of characters that mean nothing.
+        """
+        return (
+            self._is_between
+            and not self._is_hit_waiting
+            and not self._messages
+            and not self._close
+            and not self._force_close
+            and line.startswith(_PLAIN_LINES)
+            and len(line) <= MAX_TARGET_CHARACTERS
+            and not line[_METHOD_BYTES:].translate(None, _PLAIN_BYTES)
+        )
 
     def _go_on(self, block: bytes = b"") -> None:
         """Answer what was read, one after the other; wake the library for the first that is not for here.
@@ -257,15 +269,6 @@ class _Head(NamedTuple):
     headers: Mapping[str, str]
     forwarded_for: tuple[str, ...]
     block: bytes
-
-
-def _is_plain_target(line: bytes) -> bool:
-    """Say whether a request line, less its version, is a GET of a link or a pixel, of characters that mean nothing."""
-    return (
-        line.startswith(_PLAIN_LINES)
-        and len(line) <= MAX_TARGET_CHARACTERS
-        and not line[_METHOD_BYTES:].translate(None, _PLAIN_BYTES)
-    )
 
 
 def _is_plain(message: object) -> TypeGuard[RawRequestMessage]:
