@@ -151,7 +151,13 @@ class _Watched(web.RequestHandler):
         self.seen = [waiter is not None and not waiter.done()]
         super().data_received(data)
         self._waiter = waiter
-        self.seen += [len(self._messages) == 1, not self._close, not self._force_close, not self._buffer_paused]
+        self.seen += [
+            len(self._messages) == 1,
+            not self._close,
+            not self._force_close,
+            not self._buffer_paused,
+            not self._upgraded,
+        ]
         message, payload = self._messages.popleft()
         self.seen.append(isinstance(message, RawRequestMessage) and payload is EMPTY_PAYLOAD)
         assert self._parser is not None
@@ -177,7 +183,7 @@ async def test_a_request_can_be_taken_before_the_librarys_task_wakes() -> None:
     answer = await _exchange(listening.getsockname(), b"GET /i/x HTTP/1.1\r\nHost: x\r\n\r\n")
     await runner.cleanup()
 
-    assert answer == repr([True] * 9).encode()
+    assert answer == repr([True] * 10).encode()
 
 
 async def test_a_transport_reads_as_much_as_it_is_told() -> None:

@@ -9,6 +9,10 @@ one is answered at once, or when its record is durable, straight to the transpor
 version, a body, a connection that is to be closed, what is no HTTP) the library is woken, and takes the long way. Both
 end in the same `Hits.begin`. Requests of a connection are answered in their order, one at a time, on either way.
 
+Nor does the parser read the same header fields again: what it made of those of a plain request is remembered by their
+bytes. Where such bytes come whole, behind a request line of ours, and the parser stands between two requests, they mean
+the same again, since it has seen them from the same state. If one of the three is not certain, the parser reads them.
+
 A connection has `KEEPALIVE_S` from one answer to the whole of the next request, however slowly it comes. When there
 are too many, the one that was silent longest is closed, so that whoever holds a thousand open keeps nobody out.
 
