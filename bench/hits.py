@@ -13,7 +13,8 @@ For `pixel` and `link` this program holds the node's ingester lock, as another p
 ingests). `lasting` is a million hits in one run of that process, and what memory it has on the way.
 
 All of them share the machine with wrk, and `pixel` and `link` with the disk: `flush_ms` is what one flush of it takes.
-CPU time is of the whole serving process, for one request.
+CPU time is of the whole serving process, for one request. `cpu_against_nginx` is how much less nginx needs of it, which
+other work on the machine changes less than it changes rates.
 
     python -m bench.hits [ROUNDS] [SECONDS] [DIRECTORY]
 """
@@ -172,6 +173,15 @@ def _measure(rounds: int, seconds: int, folder: Path, nginx: str) -> None:
         "rate_against_nginx": {
             **{name: median_ratio(rates["nginx"], rates[name]) for name in ("lowest", "pixel", "link")},
             "ingesting": median_ratio(rates["nginx_beside_ingest"], rates["ingesting"]),
+        },
+        "cpu_against_nginx": {
+            name: median_ratio(*([sample["cpu_us"] for sample in samples[key]] for key in (name, against)))
+            for name, against in (
+                ("lowest", "nginx"),
+                ("pixel", "nginx"),
+                ("link", "nginx"),
+                ("ingesting", "nginx_beside_ingest"),
+            )
         },
         "rate_against_lowest": {name: median_ratio(rates["lowest"], rates[name]) for name in ("pixel", "link")},
         "figures": figures,

@@ -297,3 +297,87 @@ async def test_the_surplus_of_a_flood_is_one_record_once_the_host_drains(tmp_pat
     counts = [record.hit.count for record in host.records() if isinstance(record, Click)]
 
     assert counts == [1] * 5 + [25]
+
+
+async def test_header_fields_that_were_read_before_are_recorded_the_same(host: Host) -> None:
+    """What is known of them by their bytes is what the parser read, whichever connection they come on."""
+    request = _request(path_to(link()), fields="User-Agent: Known/1\r\nAccept-Language: en\r\n")
+    for _ in range(3):
+        await _ask_on_one(host, request)
+    await _ask_on_one(host, request.replace(b"Known/1", b"Other/1"))
+
+    agents = [record.hit.user_agent for record in host.records() if isinstance(record, Click)]
+    assert agents == ["Known/1"] * 3 + ["Other/1"]
+    assert len({record.hit.signals for record in host.records() if isinstance(record, Click)}) == 1
+
+
+async def test_what_is_known_of_one_visitor_is_not_said_of_another_kind_of_request(host: Host) -> None:
+    """A click shows other signs than an open by the same browser."""
+    fields = "User-Agent: Known/1\r\n"
+    for target in (path_to(pixel()), path_to(link()), path_to(pixel())):
+        await _ask_on_one(host, _request(target, fields=fields))
+
+    first, click, second = (record.hit.signals for record in host.records() if isinstance(record, Open | Click))
+    assert first == second
+    assert "accept_without_html" in click
+    assert "accept_without_html" not in first
+
+
+@pytest.mark.parametrize("cut", [1, 3, 10, 40, -30, -5, -3, -2, -1])
+async def test_a_request_in_two_parts_is_answered_and_so_is_the_next(host: Host, cut: int) -> None:
+    """Header fields that are known end no request that began before them, and none is lost behind it."""
+    request = _request(path_to(pixel()), fields="User-Agent: Known/1\r\n")
+    await _ask_on_one(host, request)
+    reader, writer = await asyncio.open_connection(*host.address)
+    for _ in range(2):
+        writer.write(request[:cut])
+        await writer.drain()
+        await asyncio.wait_for(_has_been_read(host), 5)
+        writer.write(request[cut:])
+        assert (await _read(reader)).status == 200
+        writer.write(request)
+        assert (await _read(reader)).status == 200
+    writer.close()
+    await writer.wait_closed()
+
+    assert len([record for record in host.records() if isinstance(record, Open)]) == 5
+
+
+async def test_known_header_fields_within_a_request_that_has_begun_are_its_own(host: Host) -> None:
+    """What would be a request, were it not the value of a field of another, is none: nobody smuggles by segments."""
+    request = _request(path_to(pixel()), fields="User-Agent: Known/1\r\n")
+    await _ask_on_one(host, request)
+    reader, writer = await asyncio.open_connection(*host.address)
+    for _ in range(2):
+        writer.write(f"GET {path_to(link())} HTTP/1.1\r\nX-Before: ".encode())
+        await writer.drain()
+        await _has_been_read(host)
+        writer.write(request)
+        assert (await _read(reader)).fields["location"] == URL
+    writer.close()
+    await writer.wait_closed()
+
+    assert [type(record) for record in host.records()] == [Open, Click, Click]
+
+
+async def test_known_header_fields_within_a_body_are_no_request(host: Host) -> None:
+    """What looks like a request in the body of another is read by nobody."""
+    request = _request(path_to(pixel()), fields="User-Agent: Known/1\r\n")
+    await _ask_on_one(host, request)
+    reader, writer = await asyncio.open_connection(*host.address)
+    writer.write(f"POST {path_to(pixel())} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(request)}\r\n\r\n".encode())
+    await writer.drain()
+    await _has_been_read(host)
+    writer.write(request)
+    assert parse(await reader.readuntil(b"\r\n\r\n")).status == 405
+    await reader.read()
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+    assert len([record for record in host.records() if isinstance(record, Open)]) == 1
+
+
+async def _has_been_read(host: Host) -> None:
+    """Return when the host has read what was sent before: a request of another connection was answered meanwhile."""
+    await host.ask("/healthz")

@@ -151,7 +151,13 @@ class _Watched(web.RequestHandler):
         self.seen = [waiter is not None and not waiter.done()]
         super().data_received(data)
         self._waiter = waiter
-        self.seen += [len(self._messages) == 1, not self._close, not self._force_close, not self._buffer_paused]
+        self.seen += [
+            len(self._messages) == 1,
+            not self._close,
+            not self._force_close,
+            not self._buffer_paused,
+            not self._upgraded,
+        ]
         message, payload = self._messages.popleft()
         self.seen.append(isinstance(message, RawRequestMessage) and payload is EMPTY_PAYLOAD)
         assert self._parser is not None

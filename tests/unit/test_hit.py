@@ -16,7 +16,7 @@ from tracker.contract.ids import EventId
 from tracker.contract.token import Purpose, TokenKeys, TokenPayload
 from tracker.core.hit import PIXEL, Outcome, path_of
 
-_EVENT = EventId(b"\xe5" * 16)
+_EVENT = EventId.drawn(b"\xe5" * 26)
 _HIT = Hit(at=NOW, address="203.0.113.0", user_agent=BROWSER["User-Agent"], rules=RULES.version)
 _CLICK = Click(event=_EVENT, copy=COPY, hit=_HIT, link_index=2, part="html", url=URL)
 

@@ -1,5 +1,7 @@
 """The ids: one spelling each, order by time, outcomes that always get the same id."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +63,36 @@ def test_the_id_of_an_outcome_is_pinned() -> None:
 
     assert str(EventId.of_outcome(copy, "delivery")) == "0vm184j6f9e5mpyjk3e6chdfwj"
     assert str(EventId.of_outcome(copy, "bounce")) != str(EventId.of_outcome(copy, "delivery"))
+
+
+@given(st.binary(min_size=26, max_size=26))
+def test_an_event_id_of_random_characters_is_one(entropy: bytes) -> None:
+    """Its text parses, and its 16 bytes give the text again."""
+    one = EventId.drawn(entropy)
+
+    assert EventId.parse(str(one)) == one
+    assert str(EventId(one.raw)) == str(one)
+
+
+def test_every_character_of_a_random_event_id_is_as_likely() -> None:
+    """Of the 256 values of a byte each character has 8, and each of the first ones 32."""
+    drawn = Counter(str(EventId.drawn(bytes([value]) * 26))[-1] for value in range(256))
+    first = Counter(str(EventId.drawn(bytes([value]) * 26))[0] for value in range(256))
+
+    assert (len(drawn), set(drawn.values())) == (32, {8})
+    assert (len(first), set(first.values())) == (8, {32})
+
+
+@given(st.binary(min_size=22, max_size=22))
+def test_a_copy_id_is_the_same_whatever_it_was_made_of(raw: bytes) -> None:
+    """Of its bytes, of its parts, or of its text."""
+    made = [CopyId.of(raw), CopyId(MessageId(raw[:16]), raw[16:]), CopyId.parse(str(CopyId.of(raw)))]
+
+    for one in made:
+        assert (one, one.raw, one.text, one.message, one.suffix) == (
+            made[0],
+            raw,
+            made[0].text,
+            MessageId(raw[:16]),
+            raw[16:],
+        )

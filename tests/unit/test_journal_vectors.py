@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from datetime import UTC, timedelta, timezone
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,8 +15,9 @@ from tests.machine import ROOT
 from tests.unit.happenings import accepted, bounce, clicked, delay, delivery, opened
 from tests.unit.segments import CREATED_MS
 from tracker.contract.errors import RecordError
-from tracker.contract.events import JournalRecord
-from tracker.contract.records import decode, encode
+from tracker.contract.events import Click, Hit, JournalRecord, Open, Probe
+from tracker.contract.ids import CopyId, EventId
+from tracker.contract.records import decode, encode, encode_hit
 from tracker.journal.reader import JournalReader
 from tracker.journal.segment import Framer, SegmentName, header
 
@@ -106,3 +108,30 @@ def test_a_record_without_a_member_or_with_another_kind_is_refused(vector: dict[
         if name in vector:
             with pytest.raises(RecordError):
                 decode(json.dumps({key: value for key, value in vector.items() if key != name}).encode())
+
+
+_TEXTS = st.text(max_size=20)
+_MOMENTS = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))]))
+_HITS = st.builds(
+    Hit,
+    at=_MOMENTS,
+    address=_TEXTS,
+    user_agent=_TEXTS,
+    signals=st.lists(_TEXTS, max_size=3).map(tuple),
+    country=_TEXTS,
+    count=st.integers(1, 9),
+    rules=_TEXTS,
+)
+
+
+@given(_HITS, st.integers(0, 65535), _TEXTS, st.none() | st.integers(0, 65535))
+def test_a_hit_is_encoded_as_every_other_record_is(hit: Hit, index: int, text: str, probed: int | None) -> None:
+    """What is put together of parts that were encoded before is the same to the byte."""
+    event, copy = EventId.drawn(bytes(range(26))), CopyId.of(bytes(range(22)))
+    for record in (
+        Open(event=event, copy=copy, hit=hit),
+        Click(event=event, copy=copy, hit=hit, link_index=index, part=text, url=text),
+        Probe(event=event, copy=copy, hit=hit, link_index=probed),
+    ):
+        assert encode_hit(record) == encode(record)
+        assert decode(encode_hit(record)) == record

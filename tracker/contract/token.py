@@ -55,7 +55,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import IntEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -64,7 +65,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 
 from tracker.contract.errors import KeysError, TokenError
-from tracker.contract.ids import CopyId, MessageId
+from tracker.contract.ids import CopyId
 
 VERSION: Final = 1
 MAX_TOKEN_CHARACTERS: Final = 4096
@@ -74,6 +75,8 @@ _HEADER: Final = struct.Struct(">BHBH")
 _HEADER_CHARACTERS: Final = 8  # six bytes are exactly eight characters: the header can be read on its own
 _COMMON: Final = struct.Struct(">B16s6sH")
 _LINK: Final = struct.Struct(">B16s6sHHB")
+_COMMON_READ: Final = struct.Struct(">B22sH").unpack_from  # the two ids as one, `CopyId.raw`
+_LINK_READ: Final = struct.Struct(">B22sHHB").unpack_from
 _SIV_BYTES: Final = 16
 _FLAG_SAMPLE: Final = 0x01
 _FLAG_REDACT: Final = 0x02
@@ -84,7 +87,10 @@ _MAX_LABEL_BYTES: Final = 0xFF  # a set's name has 64 characters, a domain 253
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/  ")  # in a token, + and / are as foreign as a space
+_PADDING: Final = (b"", b"===", b"==", b"=")  # by how many characters are over
 _MAX_DAY: Final = 0xFFFF
+_DAYS_REMEMBERED: Final = 128  # links are collected for 60 days
+_HEADS_REMEMBERED: Final = 8192  # of two purposes and 2,000 lengths, for two keys; more are read each time
 
 MAX_URL_BYTES: Final = MAX_TOKEN_CHARACTERS * 3 // 4 - _HEADER.size - _SIV_BYTES - _LINK.size
 MAX_LINK_INDEX: Final = 0xFFFF
@@ -105,6 +111,9 @@ class BodyPart(IntEnum):
 
     HTML = 0
     TEXT = 1
+
+
+_PARTS: Final = tuple(BodyPart)
 
 
 class LinkPayload(Struct, frozen=True, kw_only=True):
@@ -157,12 +166,13 @@ class TokenKey:
 
 
 class TokenKeys:
-    """The keys that seal and read tokens; immutable, safe to share."""
+    """The keys that seal and read tokens; immutable for whoever uses them, safe to share."""
 
     def __init__(self, keys: Iterable[TokenKey]) -> None:
         """Prepare the ciphers. KeysError: there is no key, or two share an id."""
         self.keys = tuple(sorted(keys, key=lambda key: (key.mint_from, key.key_id)))
         self._ciphers = {key.key_id: AESSIV(_derive(key.secret)) for key in self.keys}
+        self._heads: dict[str, _Head] = {}
         if not self.keys:
             raise KeysError("there is no key")
         if len(self._ciphers) != len(self.keys):
@@ -193,27 +203,55 @@ class TokenKeys:
 
     def read(self, text: str, purpose: Purpose) -> TokenPayload:
         """Read the token that `text` begins with, of that purpose; TokenError for everything that we did not seal."""
-        characters, sealed_bytes, key_id = _measure(text, purpose)
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise TokenError("no such key")
-        spelling = text[:characters].encode("ascii")
-        raw = _decode(spelling)
-        if _encode(raw) != spelling:
-            raise TokenError("not the one spelling of its bytes")
-        header, sealed = raw[: _HEADER.size], raw[_HEADER.size :]
-        if len(sealed) != sealed_bytes:
-            raise TokenError("shorter than it says")
+        head = self._heads.get(text[:_HEADER_CHARACTERS])
+        if head is None:
+            head = self._read_head(text[:_HEADER_CHARACTERS], purpose)
+        if head.letter != purpose:
+            raise TokenError("made for another purpose")
+        sealed = _decode(text[_HEADER_CHARACTERS : head.characters])
+        if len(sealed) != head.sealed_bytes:
+            raise TokenError("cut off")
         try:
-            plain = cipher.decrypt(sealed, [header])
+            plain = head.cipher.decrypt(sealed, head.associated)
         except InvalidTag as error:
             raise TokenError("not sealed by this key") from error
         return _unpack(plain, purpose)
 
+    def _read_head(self, text: str, purpose: Purpose) -> "_Head":
+        """Read the clear header, and remember what it says: the tokens of a key differ in it by their length alone."""
+        header = _decode(text)
+        if len(header) != _HEADER.size:
+            raise TokenError("too short")
+        version, key_id, letter, sealed_bytes = _HEADER.unpack(header)
+        if version != VERSION:
+            raise TokenError("unknown version")
+        if letter != purpose:
+            raise TokenError("made for another purpose")
+        characters = ((_HEADER.size + sealed_bytes) * 4 + 2) // 3
+        if sealed_bytes < _SIV_BYTES + _COMMON.size or characters > MAX_TOKEN_CHARACTERS:
+            raise TokenError("of an impossible length")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise TokenError("no such key")
+        head = _Head(characters, sealed_bytes, letter, cipher, [header])
+        if len(self._heads) < _HEADS_REMEMBERED:
+            self._heads[text] = head
+        return head
+
+
+class _Head(NamedTuple):
+    """What the clear header of a token says; `associated` is the header itself, as the cipher wants it."""
+
+    characters: int
+    sealed_bytes: int
+    letter: int
+    cipher: AESSIV
+    associated: list[bytes]
+
 
 def day_of(moment: datetime) -> date:
     """Return the UTC day of a moment, as tokens bear it."""
-    return moment.astimezone(UTC).date()
+    return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).date()
 
 
 def room_for_url(configuration_set: str, from_domain: str) -> int:
@@ -222,38 +260,20 @@ def room_for_url(configuration_set: str, from_domain: str) -> int:
     return MAX_URL_BYTES - _LEAST_LABELS_BYTES - len(labels) if labels else MAX_URL_BYTES
 
 
-def _measure(text: str, purpose: Purpose) -> tuple[int, int, int]:
-    """Read the clear header: characters of the whole token, sealed bytes, key id."""
-    head = text[:_HEADER_CHARACTERS]
-    if len(head) < _HEADER_CHARACTERS or not head.isascii():
-        raise TokenError("too short")
-    try:
-        version, key_id, letter, sealed_bytes = _HEADER.unpack(_decode(head.encode("ascii")))
-    except struct.error as error:
-        raise TokenError("not base64") from error
-    if version != VERSION:
-        raise TokenError("unknown version")
-    if letter != purpose.value:
-        raise TokenError("made for another purpose")
-    total = _HEADER.size + sealed_bytes
-    characters = (total * 4 + 2) // 3
-    if sealed_bytes < _SIV_BYTES + _COMMON.size or characters > MAX_TOKEN_CHARACTERS or len(text) < characters:
-        raise TokenError("cut off, or of an impossible length")
-    if not text[:characters].isascii():
-        raise TokenError("not base64")
-    return characters, sealed_bytes, key_id
-
-
 def _encode(raw: bytes) -> bytes:
-    return b2a_base64(raw, newline=False).rstrip(b"=").translate(_TO_URL_SAFE)
+    return b2a_base64(raw, newline=False).translate(_TO_URL_SAFE, b"=")
 
 
-def _decode(spelling: bytes) -> bytes:
-    """Decode; what is not base64 is skipped as the library does, so whoever calls this compares the spelling."""
+def _decode(text: str) -> bytes:
+    """Decode. TokenError: it is not the one spelling of its bytes."""
     try:
-        return a2b_base64(spelling.translate(_FROM_URL_SAFE) + b"=" * (-len(spelling) % 4))
+        spelling = text.encode("ascii")
+        raw = a2b_base64(spelling.translate(_FROM_URL_SAFE) + _PADDING[len(spelling) % 4])
     except ValueError as error:
         raise TokenError("not base64") from error
+    if b2a_base64(raw, newline=False).translate(_TO_URL_SAFE, b"=") != spelling:  # what is no base64 was skipped
+        raise TokenError("not the one spelling of its bytes")
+    return raw
 
 
 def _pack(payload: TokenPayload) -> bytes:
@@ -289,12 +309,12 @@ def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
     """Read a payload; it is authentic, so what is wrong here was sealed by another version of ourselves."""
     try:
         link: LinkPayload | None = None
-        if purpose is Purpose.CLICK:
-            flags, message, suffix, day, index, part = _LINK.unpack_from(plain)
+        if purpose is _CLICK:
+            flags, copy, day, index, part = _LINK_READ(plain)
             name, domain, rest = _unpack_labels(flags, plain[_LINK.size :])
-            link = LinkPayload(index=index, part=BodyPart(part), url=rest.decode())
+            link = LinkPayload(index=index, part=_PARTS[part], url=rest.decode())
         else:
-            flags, message, suffix, day = _COMMON.unpack_from(plain)
+            flags, copy, day = _COMMON_READ(plain)
             name, domain, rest = _unpack_labels(flags, plain[_COMMON.size :])
         if bool(rest) is not (link is not None):
             raise TokenError("a pixel with more than it bears, or a link without a URL")
@@ -303,14 +323,19 @@ def _unpack(plain: bytes, purpose: Purpose) -> TokenPayload:
     if flags & ~_KNOWN_FLAGS:
         raise TokenError("a flag of another version")
     return TokenPayload(
-        copy=CopyId(MessageId(message), suffix),
-        day=date.fromordinal(_EPOCH + day),
+        copy=CopyId.of(copy),
+        day=_date(day),
         configuration_set=name,
         from_domain=domain,
         link=link,
         sample=bool(flags & _FLAG_SAMPLE),
         redact=bool(flags & _FLAG_REDACT),
     )
+
+
+@lru_cache(maxsize=_DAYS_REMEMBERED)
+def _date(day: int) -> date:
+    return date.fromordinal(_EPOCH + day)
 
 
 def _unpack_labels(flags: int, plain: bytes) -> tuple[str, str, bytes]:

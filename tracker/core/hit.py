@@ -13,15 +13,16 @@ Limits: what an address was is reduced before the record is made, so verdicts th
 """
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tracker.contract import urls
 from tracker.contract.errors import TokenError
 from tracker.contract.events import Click, Hit, Open, Probe
-from tracker.contract.ids import EVENT_ID_BYTES, CopyId, EventId
+from tracker.contract.ids import EVENT_ID_CHARACTERS, CopyId, EventId
 from tracker.contract.ports import Entropy
 from tracker.contract.token import Purpose, TokenKeys, TokenPayload, day_of
 from tracker.core.classify import features, hides_its_reader
@@ -39,6 +40,8 @@ from tracker.core.visitor import (
 HitRecord = Open | Click | Probe
 
 MAX_USER_AGENT_CHARACTERS: Final = 512
+_DESTINATIONS_REMEMBERED: Final = 1024  # all recipients of a mail have the same; 3 KB each at most
+_VISITORS_REMEMBERED: Final = 4096  # 1 KB each
 
 # A transparent image of one pixel.
 PIXEL: Final = bytes.fromhex(
@@ -49,7 +52,9 @@ PIXEL: Final = bytes.fromhex(
 class HitRequest(NamedTuple):
     """What a request says: `path` is as `path_of` gives it, `headers` finds names in any case (the first of each).
 
-    `peer` is the other end of the connection, `"192.0.2.1"`; `forwarded_for` are the lines of X-Forwarded-For.
+    `peer` is the other end of the connection, `"192.0.2.1"`; `forwarded_for` are the lines of X-Forwarded-For. `block`
+    are the bytes that `headers` and `forwarded_for` were read from, where they are known: what they give away is
+    remembered by them.
     """
 
     method: str
@@ -58,6 +63,16 @@ class HitRequest(NamedTuple):
     peer: str
     forwarded_for: tuple[str, ...]
     headers: Mapping[str, str]
+    block: bytes = b""
+
+
+class Seen(NamedTuple):
+    """What a request gives away of its visitor, as `Hit` has it."""
+
+    address: str
+    user_agent: str
+    signals: tuple[str, ...]
+    country: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +94,8 @@ class HitSettings:
     country_of: Callable[[IPAddress], str] = lambda _address: ""
     as_number_of: Callable[[IPAddress], int] = lambda _address: 0
     is_https: bool = False
+    seen: dict[tuple[bytes, str, bool], Seen] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """By block, peer, and whether it is a link: a few browsers and proxies of images send nearly all requests."""
 
 
 class HttpAnswer(NamedTuple):
@@ -162,10 +179,10 @@ def answer(request: HitRequest, *, settings: HitSettings, now: datetime, entropy
     if payload.link is None:
         http = PIXEL_ANSWER
     else:
-        destination = location(payload.link.url)
-        if destination is None:
+        redirect = _redirect(payload.link.url)
+        if redirect is None:
             return _BAD_LINK
-        http = _redirect(destination)
+        http = redirect
     if payload.sample:
         return Answered(http=http, outcome=Outcome.SAMPLE)
     if day_of(now) - payload.day > settings.collect_for:
@@ -187,7 +204,11 @@ def path_of(target: str) -> str:
     return rest[rest.find("/") :] if separator and "/" in rest else ""
 
 
-def _redirect(destination: str) -> HttpAnswer:
+@lru_cache(maxsize=_DESTINATIONS_REMEMBERED)
+def _redirect(url: str) -> HttpAnswer | None:
+    destination = location(url)
+    if destination is None:
+        return None
     # Never 301: a cached redirect hides later clicks.
     return HttpAnswer(status=302, headers=(("Location", destination), *REDIRECT_FIELDS))
 
@@ -199,29 +220,17 @@ def _gone(reason: str) -> HttpAnswer:
 def _record(
     payload: TokenPayload, request: HitRequest, settings: HitSettings, now: datetime, entropy: Entropy
 ) -> HitRecord:
-    address = visitor_address(request.peer, request.forwarded_for, settings.trusted_proxies)
-    user_agent = _printable(request.headers.get("User-Agent", ""))
-    signals = features(
-        method=request.method,
-        is_click=payload.link is not None,
-        is_http_1_0=request.is_http_1_0 and address == parse_address(request.peer),  # else it is the proxy's version
-        headers=request.headers,
-        user_agent=user_agent,
-        address=address,
-        rules=settings.rules,
-        is_https=settings.is_https,
-        as_number=settings.as_number_of(address) if address is not None else 0,
-    )
+    link = payload.link
+    seen = _look(request, settings, is_click=link is not None)
     hit = Hit(
         at=now,
-        address=reduce_address(address, settings.record_address),
-        user_agent=user_agent,
-        signals=signals,
-        country=_country(settings, address, signals),
+        address=seen.address,
+        user_agent=seen.user_agent,
+        signals=seen.signals,
+        country=seen.country,
         rules=settings.rules.version,
     )
-    event = EventId(entropy(EVENT_ID_BYTES))
-    link = payload.link
+    event = EventId.drawn(entropy(EVENT_ID_CHARACTERS))
     if request.method == "HEAD":
         return Probe(event=event, copy=payload.copy, hit=hit, link_index=None if link is None else link.index)
     if link is None:
@@ -233,6 +242,41 @@ def _record(
         link_index=link.index,
         part=link.part.name.lower(),
         url=urls.without_query(link.url) if payload.redact else link.url,
+    )
+
+
+def _look(request: HitRequest, settings: HitSettings, *, is_click: bool) -> Seen:
+    """Return what a request gives away; of the same header fields from the same peer it is the same."""
+    if not request.block or request.method != "GET" or request.is_http_1_0:
+        return _look_anew(request, settings, is_click=is_click)
+    key = (request.block, request.peer, is_click)
+    seen = settings.seen.get(key)
+    if seen is None:
+        if len(settings.seen) >= _VISITORS_REMEMBERED:
+            settings.seen.clear()
+        seen = settings.seen[key] = _look_anew(request, settings, is_click=is_click)
+    return seen
+
+
+def _look_anew(request: HitRequest, settings: HitSettings, *, is_click: bool) -> Seen:
+    address = visitor_address(request.peer, request.forwarded_for, settings.trusted_proxies)
+    user_agent = _printable(request.headers.get("User-Agent", ""))
+    signals = features(
+        method=request.method,
+        is_click=is_click,
+        is_http_1_0=request.is_http_1_0 and address == parse_address(request.peer),  # else it is the proxy's version
+        headers=request.headers,
+        user_agent=user_agent,
+        address=address,
+        rules=settings.rules,
+        is_https=settings.is_https,
+        as_number=settings.as_number_of(address) if address is not None else 0,
+    )
+    return Seen(
+        address=reduce_address(address, settings.record_address),
+        user_agent=user_agent,
+        signals=signals,
+        country=_country(settings, address, signals),
     )
 
 

@@ -128,8 +128,8 @@ class Framer:
 
     def frame(self, payload: bytes) -> bytes:
         """Return the record of a payload of 1 to `MAX_PAYLOAD_BYTES` bytes."""
-        length = _CRC.pack(len(payload))
-        return length + _CRC.pack(self._checksum(length, payload)) + payload
+        length = len(payload).to_bytes(4, "big")
+        return b"%b%b%b" % (length, zlib.crc32(payload, zlib.crc32(length, self._seed)).to_bytes(4, "big"), payload)
 
     def unframe(self, raw: bytes, start: int) -> tuple[bytes, int] | Fault:
         """Read the record at `start`: its payload and where the next one begins, or what is wrong with it."""

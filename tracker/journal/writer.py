@@ -3,11 +3,13 @@
 Owns one slot's folder and the segment that is open in it. Does not own the slot's lock, nor the reading and deleting of
 segments (`reader.py`).
 
-Theory: group commit without a timer. Two threads stand behind the event loop. One writes all that has come since its
-last write; the other then makes durable all that has been written since its last `fdatasync`. While one is busy, what
-comes gathers, so a group grows with the load and a lonely record waits for nobody. They are two, because a record
-must reach the kernel, where a killed process cannot lose it, even while the disk takes its time over an earlier
-group. Neither is the loop's thread, because on a stuck disk even `write` waits, and redirects must not.
+Theory: group commit without a timer. Two threads stand behind the event loop, and either does the whole of a group: it
+writes all that has come since the last write, makes durable all that has been written since the last `fdatasync`, and
+tells. While that goes on, what comes gathers, so a group grows with the load and a lonely record waits for nobody. They
+are two, because a record must reach the kernel, where a killed process cannot lose it, even while the disk takes its
+time over an earlier group: after `GATHERING_S` the other thread writes what has gathered, and leaves the flush to the
+one that is at it. Neither is the loop's thread, because on a stuck disk even `write` waits, and redirects must not.
+Few groups, and none that goes through both threads: to wake a thread costs as much as a few hits.
 
 A failed write or `fdatasync` ends its segment. The `fdatasync` is never tried again: it may then report success for
 data that is gone. The next record opens a new segment, so a full disk heals by itself once it has room.
@@ -22,11 +24,12 @@ import asyncio
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final, TypeVar
 
 import structlog
@@ -34,7 +37,7 @@ from prometheus_client import Counter
 
 from tracker.contract.events import JournalRecord
 from tracker.contract.ports import Clock, Entropy
-from tracker.contract.records import encode
+from tracker.contract.records import encode, encode_hit
 from tracker.core.hit import HitRecord
 from tracker.journal.file import SegmentFile
 from tracker.journal.group import Group, Kept, Tell
@@ -43,6 +46,7 @@ from tracker.journal.space import LOOK_EVERY_S, Space
 from tracker.runtime.durable import NO_ROOM
 
 HIT_WAIT_S: Final = 0.05  # a person does not notice; on a healthy disk a flush takes a tenth of it
+GATHERING_S: Final = 0.005  # records wait so long for a flush to be done; then they are written beside it
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 FAILING_S: Final = 10.0
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024  # a stuck disk may cost this much memory, no more
@@ -82,10 +86,16 @@ class Journal:
         self._on_durable = on_durable
         self._space = Space(directory.parent, max_bytes)
         self._gathering: Group | None = None
+        self._in_flight = 0
+        """How many groups are with the threads."""
         self._waiting_bytes = 0
         self._refused_at_s = 0.0
-        self._to_write: SimpleQueue[Group | None] = SimpleQueue()
-        self._to_flush: SimpleQueue[_Written | SegmentFile | None] = SimpleQueue()
+        self._to_write: deque[Group] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        """Wakes one of the threads, each time that there is something to write; false: for the last time."""
+        self._writing = threading.Lock()
+        self._to_flush: deque[_Written | SegmentFile] = deque()
+        self._flushing = threading.Lock()
         self._current: SegmentFile | None = None
         self._threads: list[threading.Thread] = []
         self._is_open = False
@@ -119,10 +129,8 @@ class Journal:
             self._fails(error, 0)
         self._space.look()
         self._loop = asyncio.get_running_loop()
-        self._ended = self._loop.create_future()
         self._threads = [
-            threading.Thread(target=self._write_groups, name="journal-write", daemon=True),
-            threading.Thread(target=self._flush_groups, name="journal-flush", daemon=True),
+            threading.Thread(target=self._keep_groups, name=f"journal-{number}", daemon=True) for number in (1, 2)
         ]
         for thread in self._threads:
             thread.start()
@@ -152,7 +160,7 @@ class Journal:
         it. `tell` may be called before this returns.
         """
         count = record.hit.count
-        group = self._enqueue([encode(record)], is_hit=True)
+        group = self._enqueue([encode_hit(record)], is_hit=True)
         if isinstance(group, OSError):
             EVENTS_DROPPED.inc(count)
             tell(Kept.DROPPED)
@@ -177,10 +185,12 @@ class Journal:
             return
         self._is_open = False
         self._hand_over()
-        self._to_write.put(None)
-        await self._ended
+        for _ in self._threads:
+            self._calls.put(False)
         for thread in self._threads:
-            thread.join()
+            await asyncio.to_thread(thread.join)
+        self._retire()
+        self._flush_written()
 
     def _enqueue(self, payloads: list[bytes], *, is_hit: bool) -> Group | OSError:
         """Put the payloads into the group that gathers; the caller enters who waits for them."""
@@ -200,7 +210,10 @@ class Journal:
         group = self._gathering
         if group is None:
             group = self._gathering = Group()
-            self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes the thread once
+            if self._in_flight == 0:
+                self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes a thread once
+            else:
+                self._loop.call_later(GATHERING_S, self._hand_over)  # or sooner, when the flush is done
         group.payloads += payloads
         group.size_bytes += size_bytes
         return group
@@ -214,13 +227,15 @@ class Journal:
             _log.error("journal_full", error=error.strerror)
         if now_s > self._refused_at_s + LOOK_EVERY_S:
             self._refused_at_s = now_s
-            self._to_write.put(Group())
+            self._calls.put(True)
         return error
 
     def _hand_over(self) -> None:
         group, self._gathering = self._gathering, None
         if group is not None:
-            self._to_write.put(group)
+            self._in_flight += 1
+            self._to_write.append(group)
+            self._calls.put(True)
             if group.hits:
                 self._loop.call_later(self._hit_wait_s, group.let_hits_go)  # one timer for all of them
 
@@ -230,22 +245,26 @@ class Journal:
             self._is_told = True
             _log.error("journal_write_failed", error=error.strerror, entries=entries)
 
-    # --- the writing thread ---------------------------------------------------------------------------------
+    # --- the two threads ------------------------------------------------------------------------------------
 
-    def _write_groups(self) -> None:
-        is_last = False
-        while not is_last:
-            taken = _take_all(self._to_write)
-            is_last = taken[-1] is None
-            groups = [group for group in taken if group is not None and group.payloads]
-            if groups:
-                self._write(groups)
-            self._space.look()
-            if self._is_full and not self._space.is_full(0, for_hits=False):
-                self._is_full = False
-                _log.info("journal_has_room")
-        self._retire()
-        self._to_flush.put(None)
+    def _keep_groups(self) -> None:
+        is_open = True
+        while is_open:
+            is_open = self._calls.get()
+            with self._writing:  # in the order in which they came
+                groups = _take_all(self._to_write)
+                if groups:
+                    self._write(groups)
+                self._space.look()
+                if self._is_full and not self._space.is_full(0, for_hits=False):
+                    self._is_full = False
+                    _log.info("journal_has_room")
+            # Where the other is at it, it looks again when it is done, so nothing stays behind.
+            while self._to_flush and self._flushing.acquire(blocking=False):
+                try:
+                    self._flush_written()
+                finally:
+                    self._flushing.release()
 
     def _write(self, groups: list[Group]) -> None:
         try:
@@ -267,14 +286,14 @@ class Journal:
         if self._is_told:
             self._is_told = False
             _log.info("journal_writes_again")
-        self._to_flush.put(_Written(current, groups))
+        self._to_flush.append(_Written(current, groups))
         if current.size_bytes >= self._segment_bytes:
             self._retire()
 
     def _retire(self) -> None:
-        """Leave the segment to the flushing thread, which closes it after its last flush."""
+        """Leave the segment to whoever flushes, who closes it after its last flush."""
         if self._current is not None:
-            self._to_flush.put(self._current)
+            self._to_flush.append(self._current)
             self._current = None
 
     def _create(self) -> SegmentFile:
@@ -282,24 +301,16 @@ class Journal:
         self._space.add(created.size_bytes)
         return created
 
-    # --- the flushing thread --------------------------------------------------------------------------------
-
-    def _flush_groups(self) -> None:
-        is_last = False
-        while not is_last:
-            written: list[_Written] = []
-            for item in _take_all(self._to_flush):
-                match item:
-                    case _Written():
-                        written.append(item)
-                    case SegmentFile():
-                        self._flush(written)
-                        written = []
-                        item.close()
-                    case None:
-                        is_last = True
-            self._flush(written)
-        self._call_loop(self._ended.set_result, None)
+    def _flush_written(self) -> None:
+        written: list[_Written] = []
+        for item in _take_all(self._to_flush):
+            if isinstance(item, _Written):
+                written.append(item)
+            else:
+                self._flush(written)
+                written = []
+                item.close()
+        self._flush(written)
 
     def _flush(self, written: "list[_Written]") -> None:
         """Make durable what was written into one segment, and tell those who wait."""
@@ -324,6 +335,9 @@ class Journal:
     # --- on the loop again ----------------------------------------------------------------------------------
 
     def _settle(self, groups: list[Group], failure: OSError | None) -> None:
+        self._in_flight -= len(groups)
+        if self._in_flight == 0:
+            self._hand_over()
         for group in groups:
             self._waiting_bytes -= group.size_bytes
             if not group.is_written:
@@ -336,20 +350,15 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What the flushing thread is handed: groups, and the segment that they are in."""
+    """What is to be flushed: groups, and the segment that they are in."""
 
     file: SegmentFile
     groups: list[Group]
 
 
-def _take_all(queue: "SimpleQueue[_T]") -> list[_T]:
-    """Wait for something to come, and take all that is there."""
-    items = [queue.get()]
-    try:
-        while True:
-            items.append(queue.get_nowait())
-    except Empty:
-        return items
+def _take_all(waiting: "deque[_T]") -> list[_T]:
+    """Take all that is there; others may append meanwhile."""
+    return [waiting.popleft() for _ in range(len(waiting))]
 
 
 def _unix_ms(moment: datetime) -> int:

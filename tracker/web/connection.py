@@ -9,6 +9,10 @@ one is answered at once, or when its record is durable, straight to the transpor
 version, a body, a connection that is to be closed, what is no HTTP) the library is woken, and takes the long way. Both
 end in the same `Hits.begin`. Requests of a connection are answered in their order, one at a time, on either way.
 
+Nor does the parser read the same header fields again: what it made of those of a plain request is remembered by their
+bytes. Where such bytes come whole, behind a request line of ours, and the parser stands between two requests, they mean
+the same again, since it has seen them from the same state. If one of the three is not certain, the parser reads them.
+
 A connection has `KEEPALIVE_S` from one answer to the whole of the next request, however slowly it comes. When there
 are too many, the one that was silent longest is closed, so that whoever holds a thousand open keeps nobody out.
 
@@ -17,10 +21,11 @@ them all. Without `RawRequestMessage` of the right shape everything takes the lo
 """
 
 import asyncio
+import string
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from time import time
-from typing import Final, TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 import structlog
 from aiohttp import web
@@ -42,6 +47,14 @@ MAX_HEAD_BYTES: Final = 131_072  # of a request before its body; else 128 long l
 KEEPALIVE_S: Final = 75  # longer than proxies keep their end (60 s); a request that comes more slowly is cut off
 LINGERING_S: Final = 2
 READ_BYTES: Final = 16_384  # asyncio takes 256 KiB of memory for each read, which the system gives and takes every time
+MAX_KNOWN_HEADS: Final = 1024  # a few browsers and proxies of images send nearly all requests
+MAX_KNOWN_BYTES: Final = 2048  # with what was made of them 10 KB each at most
+
+_LINE_END: Final = b" HTTP/1.1\r\n"
+_EMPTY_LINE: Final = b"\r\n\r\n"
+_METHOD_BYTES: Final = len(b"GET ")
+_PLAIN_LINES: Final = tuple(f"GET {prefix}".encode() for prefix in (LINK_PREFIX, PIXEL_PREFIX))
+_PLAIN_BYTES: Final = (string.ascii_letters + string.digits + "-_/.~?&=%+").encode()
 
 CLOSED_FOR_ROOM: Final = Counter(
     "mailwake_http_closed_for_room", "Connections to the tracking host that were closed because there were too many."
@@ -67,6 +80,8 @@ class Connections(web.Server):
         self._hits = hits
         self._max_connections = max_connections
         self._by_silence: OrderedDict[Connection, None] = OrderedDict()
+        self.heads: dict[bytes, _Head] = {}
+        """What the parser made of header fields, by their bytes, of plain requests."""
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of a connection."""
@@ -88,6 +103,13 @@ class Connections(web.Server):
             self._by_silence.pop(handler, None)
         super().connection_lost(handler, exc)
 
+    def learn(self, head: "_Head") -> None:
+        """Remember what the parser made of the header fields of a plain request."""
+        if len(head.block) <= MAX_KNOWN_BYTES:
+            if len(self.heads) >= MAX_KNOWN_HEADS:
+                self.heads.clear()
+            self.heads[head.block] = head
+
     def has_spoken(self, connection: "Connection") -> None:
         """Note that a request came."""
         self._by_silence.move_to_end(connection)
@@ -96,7 +118,7 @@ class Connections(web.Server):
 class Connection(web.RequestHandler):
     """One connection: the short way, and answers of our own to what is no HTTP."""
 
-    __slots__ = ("_connections", "_head_bytes", "_hits", "_is_going_on", "_is_hit_waiting", "_peer")
+    __slots__ = ("_connections", "_head_bytes", "_hits", "_is_between", "_is_going_on", "_is_hit_waiting", "_peer")
 
     def __init__(self, connections: Connections, hits: Hits) -> None:
         """Be one of these connections."""
@@ -116,6 +138,8 @@ class Connection(web.RequestHandler):
         self._head_bytes = 0  # of the request that is coming; what comes while one is answered may be a body
         self._is_hit_waiting = False
         self._is_going_on = False
+        self._is_between = True
+        """Whether the parser has seen whole requests only: the next byte begins another."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -126,11 +150,19 @@ class Connection(web.RequestHandler):
             transport.max_size = READ_BYTES
 
     def data_received(self, data: bytes) -> None:
-        """Have the library parse it; then take the short way, if the library's task sleeps."""
+        """Answer what is known already; else have the library parse it, and answer what takes the short way."""
         waiter = self._waiter
-        if waiter is None or waiter.done():
+        if waiter is None or waiter.done():  # the library's task is at work: what comes now waits for it
+            self._is_between = False
             super().data_received(data)
             return
+        target, _, block = data.partition(_LINE_END)
+        is_one = self._begins_a_plain_one(target)
+        head = self._connections.heads.get(block) if is_one else None
+        if head is not None:
+            self._begin(target[_METHOD_BYTES:].decode("ascii"), head)
+            return
+        is_only = not self._messages
         self._waiter = None  # or it would be woken
         known = self._request_count
         try:
@@ -138,13 +170,41 @@ class Connection(web.RequestHandler):
         finally:
             self._waiter = waiter
         self._head_bytes = self._head_bytes + len(data) if self._request_count == known else 0
+        # One message that has no body, and nothing behind the empty line that ends it: the next byte begins a request.
+        self._is_between = (
+            is_only
+            and len(self._messages) == 1
+            and self._messages[0][1] is EMPTY_PAYLOAD
+            and data.endswith(_EMPTY_LINE)
+            and not self._upgraded
+        )
         if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse()
         elif not self._is_hit_waiting:
-            self._go_on()
+            is_one = is_one and self._is_between and data.find(_EMPTY_LINE) == len(data) - len(_EMPTY_LINE)
+            self._go_on(block if is_one else b"")
 
-    def _go_on(self) -> None:
-        """Answer what was read, one after the other; wake the library for the first that is not for here."""
+    def _begins_a_plain_one(self, line: bytes) -> bool:
+        """Say whether a plain request begins with what was received, and could be answered at once.
+
+        `line` is its request line, less the version: a GET of a link or a pixel, of characters that mean nothing.
+        """
+        return (
+            self._is_between
+            and not self._is_hit_waiting
+            and not self._messages
+            and not self._close
+            and not self._force_close
+            and line.startswith(_PLAIN_LINES)
+            and len(line) <= MAX_TARGET_CHARACTERS
+            and not line[_METHOD_BYTES:].translate(None, _PLAIN_BYTES)
+        )
+
+    def _go_on(self, block: bytes = b"") -> None:
+        """Answer what was read, one after the other; wake the library for the first that is not for here.
+
+        `block` are the bytes of the header fields, where they are those of the only message.
+        """
         self._is_going_on = True
         while self._messages and not self._is_hit_waiting and not self._close and not self._force_close:
             message, payload = self._messages[0]
@@ -155,16 +215,17 @@ class Connection(web.RequestHandler):
                 break
             self._messages.popleft()
             self._parser.message_consumed()
-            self._begin(message)
+            head = _Head(message.headers, tuple(message.headers.getall("X-Forwarded-For", ())), block)
+            if block:
+                self._connections.learn(head)
+            self._begin(message.path, head)
         self._is_going_on = False
 
-    def _begin(self, message: RawRequestMessage) -> None:
+    def _begin(self, path: str, head: "_Head") -> None:
         self._next_keepalive_close_time = self._loop.time() + KEEPALIVE_S
         self._connections.has_spoken(self)
         self._is_hit_waiting = self._request_in_progress = True
-        headers = message.headers
-        forwarded_for = tuple(headers.getall("X-Forwarded-For")) if "X-Forwarded-For" in headers else ()
-        request = HitRequest("GET", message.path, False, self._peer, forwarded_for, headers)
+        request = HitRequest("GET", path, False, self._peer, head.forwarded_for, head.headers, head.block)
         try:
             self._hits.begin(request, self._send)
         except Exception as error:  # noqa: BLE001 - a fault of ours is one answer, not the end of the host
@@ -217,6 +278,14 @@ class Connection(web.RequestHandler):
         response = respond(MALFORMED if status < FAILED.status else FAILED)
         response.force_close()
         return response
+
+
+class _Head(NamedTuple):
+    """The header fields of a plain request, and the bytes that they were read from, if these are known."""
+
+    headers: Mapping[str, str]
+    forwarded_for: tuple[str, ...]
+    block: bytes
 
 
 def _is_plain(message: object) -> TypeGuard[RawRequestMessage]:
