@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from tests.unit.happenings import after
 from tracker.contract.consent import Persons
 from tracker.contract.events import JournalRecord
 from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
-from tracker.store.database import Store
+from tracker.store.bodies import Bodies
+from tracker.store.database import Store, reading
 from tracker.store.ingest import Ingester
 
 HOSTNAME = "relay1.shop.example"
@@ -70,7 +73,13 @@ class Node:
 
     def bodies(self) -> list[dict[str, Any]]:
         """The log's records, in its order."""
-        return [json.loads(body) for (body,) in self.rows("SELECT body FROM event ORDER BY seq")]
+        return [json.loads(body) for body in self.records()]
+
+    def records(self) -> list[str]:
+        """The same as they are told, each one line of JSON."""
+        with reading(self.database) as connection:
+            rows = connection.execute(sa.text("SELECT message, body FROM event ORDER BY seq"))
+            return Bodies(connection).all([(message, body) for message, body in rows])
 
 
 @asynccontextmanager

@@ -173,7 +173,7 @@ async def test_an_address_that_was_put_aside_or_waits_as_a_dead_letter_goes(tmp_
     async with node(tmp_path) as here:
         await here.take_in(accepted(1, recipients=(ANA, BO)))
         ids = [event_id for (event_id,) in here.rows("SELECT event_id FROM event ORDER BY seq")]
-        bodies = [body for (body,) in here.rows("SELECT body FROM event ORDER BY seq")]
+        bodies = here.records()
 
         def prepare(connection: sa.Connection) -> None:
             connection.exec_driver_sql("DROP TABLE IF EXISTS dead_letter")

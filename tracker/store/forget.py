@@ -24,6 +24,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.consent import Persons
 from tracker.core.redaction import Redaction
+from tracker.store.bodies import redacted
 from tracker.store.consent import (
     SUBJECT,
     PersonsCopy,
@@ -191,11 +192,9 @@ class Forgetting:
         column: str,
         raw: str | bytes,
     ) -> None:
-        before = raw.encode() if isinstance(raw, str) else raw
-        after = self.redaction.of_json(before)
-        if after != before:
-            value = after.decode() if isinstance(raw, str) else after
-            connection.execute(sa.update(table).where(where).values({column: value}))
+        after = redacted(self.redaction, raw) if isinstance(raw, str) else self.redaction.of_json(raw)
+        if after != raw:
+            connection.execute(sa.update(table).where(where).values({column: after}))
             self.erased.redacted += 1
 
     def _is_to_person(self, body: str) -> bool:

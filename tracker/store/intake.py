@@ -180,15 +180,16 @@ class Intake:
         for one in record.copies:
             self._copies[one.copy.text] = CopyRow(facts=one, is_new=True)
             key = _key(message, message.accepted_ms, EventType.SEND)
-            self._log(ses.send_id(one.copy).text, one.copy, key, message.mail, ses.encode_send(message.mail, one))
+            event = ses.send_id(one.copy)
+            self._log(event.text, one.copy, key, message.mail, ses.own_send(message.mail, one, event))
         for early in self._early.get(text, ()):
             row = self._copies.get(early.copy)
             if row is not None:
                 row.count(early.type, early.at_ms, early.agent_class, early.link_index, early.times)
-        for event in [event for event in self._waiting.values() if event.copy.text[:MESSAGE_ID_CHARACTERS] == text]:
-            del self._waiting[event.event.text]
-            self._waited.append(event.event.text)
-            self._add(event)
+        for late in [event for event in self._waiting.values() if event.copy.text[:MESSAGE_ID_CHARACTERS] == text]:
+            del self._waiting[late.event.text]
+            self._waited.append(late.event.text)
+            self._add(late)
 
     def _happened(self, record: ses.CopyEvent, *, is_expired: bool) -> None:
         event = record.event.text
@@ -231,7 +232,7 @@ class Intake:
             return
         kind, at_ms = ses.type_of(record), to_ms(record.at)
         about = _about(message, row, kind)
-        body = ses.encode(record, about, hostname=self._hostname)
+        body = ses.encode_own(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, first=about.first)
         self._log(record.event.text, record.copy, key, about.message, body, first=about.first)
         if row is not None:
@@ -247,7 +248,7 @@ class Intake:
         kind = EventType.OPEN if link_index is None else EventType.CLICK
         agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
         about = _about(message, row, kind, agent)
-        body = ses.encode(record, about, hostname=self._hostname)
+        body = ses.encode_own(record, about, hostname=self._hostname)
         key = _key(message, at_ms, kind, agent.kind, first=about.first)
         self._log(record.event.text, record.copy, key, about.message, body, first=about.first, hit=record)
         self._roll_ups.add_hit(key, device_of(agent), hit.country, hit.count)

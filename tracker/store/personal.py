@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tracker.contract.consent import Persons
+from tracker.store.bodies import Bodies
 from tracker.store.consent import PersonsCopy, copies_of, told_by
 from tracker.store.schema import copy, copy_link, event, forgotten, message, pending, probe, silenced
 from tracker.store.times import from_ms
@@ -60,7 +61,8 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
 def _events(connection: sa.Connection, one: PersonsCopy) -> list[tuple[str, str]]:
     own = (event.c.message == one.message) & (event.c.suffix == one.suffix)
     rows = connection.execute(sa.select(event.c.event_id, event.c.body).where(own).order_by(event.c.seq))
-    return [(event_id, body) for event_id, body in rows]
+    bodies = Bodies(connection)
+    return [(event_id, bodies.whole(one.message, body)) for event_id, body in rows]
 
 
 def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[tuple[str, str]]:
