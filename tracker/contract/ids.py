@@ -141,7 +141,7 @@ class CopyId(_Id):
         elif name == "suffix":
             value = bytes.fromhex(self.text.partition("-")[2])
         elif name == "raw":
-            value = self.message.raw + self.suffix
+            value = _decode(self.text[:MESSAGE_ID_CHARACTERS]) + bytes.fromhex(self.text[MESSAGE_ID_CHARACTERS + 1 :])
         else:
             raise AttributeError(f"CopyId has no {name}")
         _set(self, name, value)
@@ -173,7 +173,11 @@ class EventId(_Id):
         `outcome` is the journal's name of the event, with a number where a copy may have several: `"delivery"`,
         `"delivery_delay:2"`.
         """
-        return cls(hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES])
+        one = cls.__new__(cls)
+        raw = hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES]
+        _set(one, "raw", raw)
+        _set(one, "text", _encode(raw))
+        return one
 
     @classmethod
     def parse(cls, text: str) -> Self:

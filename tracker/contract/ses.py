@@ -92,19 +92,7 @@ class About(NamedTuple):
 
 def type_of(event: CopyEvent) -> EventType:
     """Return the type that users see."""
-    match event:
-        case Delivery():
-            return EventType.DELIVERY
-        case DeliveryDelay():
-            return EventType.DELIVERY_DELAY
-        case Bounce():
-            return EventType.BOUNCE
-        case Open():
-            return EventType.OPEN
-        case Click():
-            return EventType.CLICK
-        case _:
-            assert_never(event)
+    return _TYPES[type(event)]
 
 
 def send_id(copy: CopyId) -> EventId:
@@ -123,7 +111,7 @@ def own_send(mail: Mail, copy: CopyFacts, event: EventId) -> bytes:
     skipped = [_skipped(skip) for skip in (*facts.skipped, *copy.skipped)]
     extra = _put({}, upstream=facts.upstream, skipped=skipped)
     about = About(message=mail, copy=copy, first=True)
-    return _own(EventType.SEND, (event, copy.copy), about, b"{}", _members(extra))
+    return _own(_SEND, (event, copy.copy), about, b"{}", _members(extra))
 
 
 def reject_id(copy: CopyId) -> EventId:
@@ -135,7 +123,7 @@ def encode_reject(mail: Mail, copy: CopyFacts, reply: str) -> bytes:
     """Return the Reject record of a copy; its reason is the reply that the client got (SES says `Bad content`)."""
     about = About(message=mail, copy=copy, first=True)
     body = _ENCODER.encode({"reason": reply})
-    return mail.whole(_own(EventType.REJECT, (reject_id(copy.copy), copy.copy), about, body, b""))
+    return mail.whole(_own(_REJECT, (reject_id(copy.copy), copy.copy), about, body, b""))
 
 
 def encode(event: CopyEvent, about: About, *, hostname: str) -> bytes:
@@ -147,7 +135,7 @@ def encode(event: CopyEvent, about: About, *, hostname: str) -> bytes:
 def encode_own(event: CopyEvent, about: About, *, hostname: str) -> bytes:
     """Return the own part of an event's record; the whole record where its message is not known."""
     body, more = _body(event, about, hostname)
-    own = _own(type_of(event), (event.event, event.copy), about, body, more)
+    own = _own(_NAMES[type(event)], (event.event, event.copy), about, body, more)
     return own if about.message is not None else Shared.of_unknown(event.copy.message).whole(own)
 
 
@@ -247,13 +235,17 @@ def _place(hit: Hit) -> bytes:
     return geo + b',"count":%d' % hit.count if hit.count > 1 else geo
 
 
+_Names = tuple[bytes, bytes]
+"""Of a type: the value of `eventType`, and the member that has its object."""
+
+
 # --- mail and mailwake -------------------------------------------------------------------------------------
 
 
-def _own(kind: EventType, ids: tuple[EventId, CopyId], about: About, body: bytes, more: bytes) -> bytes:
+def _own(names: _Names, ids: tuple[EventId, CopyId], about: About, body: bytes, more: bytes) -> bytes:
     """Return the own part of a record, as `sesmail.py` has it: `more` are the last members of `mailwake`."""
     event, copy = ids
-    name, key = _NAMES[kind]
+    name, key = names
     mailwake = b'{"eventId":"%b"' % event.text.encode()
     recipient = b""
     if about.copy is not None:
@@ -288,6 +280,11 @@ def _recipients(about: About) -> list[str]:
     return [about.copy.recipient] if about.copy is not None else []
 
 
+def _names(kind: EventType) -> _Names:
+    name = NAME[kind]
+    return name.encode(), (name[0].lower() + name[1:]).encode()
+
+
 def _members(fields: dict[str, Any]) -> bytes:
     """Return the members as they follow others, each behind a comma."""
     return b"," + _ENCODER.encode(fields)[1:-1] if fields else b""
@@ -308,7 +305,16 @@ def _upstream_message_id(reply: str) -> str | None:
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-_NAMES: Final = {kind: (name.encode(), (name[0].lower() + name[1:]).encode()) for kind, name in NAME.items()}
+_TYPES: Final[dict[type, EventType]] = {
+    Delivery: EventType.DELIVERY,
+    DeliveryDelay: EventType.DELIVERY_DELAY,
+    Bounce: EventType.BOUNCE,
+    Open: EventType.OPEN,
+    Click: EventType.CLICK,
+}
+_NAMES: Final = {record: _names(kind) for record, kind in _TYPES.items()}
+_SEND: Final = _names(EventType.SEND)
+_REJECT: Final = _names(EventType.REJECT)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _NOTHING_IF_EMPTY: Final = frozenset((str, tuple, list))
 _QUEUED_AS: Final = re.compile(
