@@ -20,8 +20,9 @@ import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -155,7 +156,7 @@ class Ingester:
         if not batches and not _is_over(self._clock(), state.waiting_since_ms):
             self._state = state
             return False
-        self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
+        self._state = await self._store.write(partial(self._commit, state=state, batches=batches))
         taken = self._state.taken if self._state is not None else {}
         for kind, count in taken.items():
             TAKEN.labels(kind).inc(count)
@@ -171,6 +172,10 @@ class Ingester:
 
     def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
         """Apply what was read; None where the storage is not the one that the cursor came from."""
+        with _without_collector():
+            return self._take_in(connection, state, batches)
+
+    def _take_in(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
         if _load_cursor(connection) != state.cursor:
             return None
         enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
@@ -181,7 +186,7 @@ class Ingester:
                 if isinstance(damaged, Damaged):
                     _put_aside(connection, now, Entry(slot=batch.slot, raw=b""), _describe(damaged))
             for raws in _portions([raw for raw in batch.entries if not isinstance(raw, Damaged)]):
-                taken += self._apply(connection, now, [Entry(slot=batch.slot, raw=raw) for raw in raws])
+                taken += self._apply(connection, now, [Entry(batch.slot, raw) for raw in raws])
             _move_cursor(connection, batch)
         alone = _waited_out(connection, now)
         ALONE.inc(len(alone))
@@ -199,7 +204,7 @@ class Ingester:
         gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
         intake = Intake(connection, now=now, hostname=self._hostname)
         try:
-            with connection.begin_nested(), _without_collector():
+            with connection.begin_nested():
                 intake.take(_admitted(gate, entries))
         except Exception as error:
             if is_unavailable(error):
@@ -275,7 +280,7 @@ def _without_collector() -> Iterator[None]:
 def _admitted(gate: Gate, entries: Sequence[Entry]) -> list[Entry]:
     """Leave out what consent forbids to take in."""
     admitted = zip(entries, gate.admit([entry.raw for entry in entries]), strict=True)
-    return [entry if raw is entry.raw else replace(entry, raw=raw) for entry, raw in admitted if raw is not None]
+    return [entry if raw is entry.raw else entry._replace(raw=raw) for entry, raw in admitted if raw is not None]
 
 
 def _load_cursor(connection: sa.Connection) -> dict[str, Position]:

@@ -11,9 +11,8 @@ that the batch changes are corrected in it (`verdicts.py`), so they do not depen
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -35,14 +34,16 @@ from tracker.core.statistics import is_human
 from tracker.store import bulk, copies, known, schema, verdicts
 from tracker.store.copies import CopyRow
 from tracker.store.known import Arrived, ArrivedRecord
-from tracker.store.rollups import EventKey, Message, RollUps
+from tracker.store.rollups import EventKey, Message, RollUps, quarter_of
 from tracker.store.signs import PROBE_WINDOW_MS, Signs, device_of, taints
 from tracker.store.times import to_ms
 from tracker.store.verdicts import FOREVER_MS, Window
 
-_HITS: Final = (EventType.OPEN, EventType.CLICK)
+_OPEN, _CLICK = _HITS = (EventType.OPEN, EventType.CLICK)  # named once: the enumeration is slow to ask
+_NAMES: Final = {kind: kind.value for kind in EventType}
 _HIT_RECORDS: Final = (Open, Click)
 _MESSAGE_RECORDS: Final = (Arrived, Rejected)
+_TYPE: Final = 1  # where a row of the log has it
 _HIT_ENCODER: Final = msgspec.json.Encoder()
 
 _INSERT_MESSAGES: Final = bulk.insert(schema.message)
@@ -54,8 +55,7 @@ _STOP_WAITING: Final = bulk.Bulk(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A record as the journal had it; `is_expired`: it has waited for its message long enough."""
 
     slot: str
@@ -86,7 +86,6 @@ class Intake:
         self._waited: list[str] = []
         self._roll_ups = RollUps(connection)
         self._rows: dict[sa.Table, list[bulk.Row]] = defaultdict(list)
-        self.taken: Counter[str] = Counter()
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
@@ -104,6 +103,11 @@ class Intake:
                     self._happened(record, is_expired=entry.is_expired)
         self._correct()
         self._write()
+
+    @property
+    def taken(self) -> Counter[str]:
+        """How many events of each type were taken in."""
+        return Counter(row[_TYPE] for row in self._rows[schema.event])
 
     # --- what is known ----------------------------------------------------------------------------------------
 
@@ -177,11 +181,11 @@ class Intake:
         self._messages[text] = message
         self._rows[schema.message].append(known.message_row(record))
         self._roll_ups.know_links(message)
+        key = _key(message, message.accepted_ms, "send")
         for one in record.copies:
-            self._copies[one.copy.text] = CopyRow(facts=one, is_new=True)
-            key = _key(message, message.accepted_ms, EventType.SEND)
+            self._copies[one.copy.text] = CopyRow(one, is_new=True)
             event = ses.send_id(one.copy)
-            self._log(event.text, one.copy, key, message.mail, ses.own_send(message.mail, one, event))
+            self._log(event.text, one.copy, key, message.accepted_ms, ses.own_send(message.mail, one, event))
         for early in self._early.get(text, ()):
             row = self._copies.get(early.copy)
             if row is not None:
@@ -208,13 +212,13 @@ class Intake:
     def _reject(self, record: Rejected) -> None:
         """Log the Rejects of a message that was not accepted; statistics of mail know nothing of it."""
         message = Message(ses.Mail(record.facts, len(record.copies)))
-        key = _key(message, message.accepted_ms, EventType.REJECT)
+        key = _key(message, message.accepted_ms, "reject")
         for one in record.copies:
             event = ses.reject_id(one.copy).text
             if event not in self._seen:
                 self._seen.add(event)
                 body = ses.encode_reject(message.mail, one, record.reply)
-                self._log(event, one.copy, key, message.mail, body)
+                self._log(event, one.copy, key, message.accepted_ms, body)
 
     def _probe(self, record: Probe) -> None:
         if not taints(record):
@@ -233,8 +237,8 @@ class Intake:
         kind, at_ms = ses.type_of(record), to_ms(record.at)
         about = _about(message, row, kind)
         body = ses.encode_own(record, about, hostname=self._hostname)
-        key = _key(message, at_ms, kind, first=about.first)
-        self._log(record.event.text, record.copy, key, about.message, body, first=about.first)
+        key = _key(message, at_ms, _NAMES[kind], first=about.first)
+        self._log(record.event.text, record.copy, key, at_ms, body, first=about.first)
         if row is not None:
             row.count(kind, at_ms)
 
@@ -245,12 +249,12 @@ class Intake:
             raise RecordError(f"link index {link_index} is impossible")
         if hit.count < 1:
             raise RecordError(f"a hit cannot stand for {hit.count}")
-        kind = EventType.OPEN if link_index is None else EventType.CLICK
+        kind = _OPEN if link_index is None else _CLICK
         agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
         about = _about(message, row, kind, agent)
         body = ses.encode_own(record, about, hostname=self._hostname)
-        key = _key(message, at_ms, kind, agent.kind, first=about.first)
-        self._log(record.event.text, record.copy, key, about.message, body, first=about.first, hit=record)
+        key = _key(message, at_ms, _NAMES[kind], agent.kind, first=about.first)
+        self._log(record.event.text, record.copy, key, at_ms, body, first=about.first, hit=record)
         self._roll_ups.add_hit(key, device_of(agent), hit.country, hit.count)
         if row is not None:
             row.count(kind, at_ms, agent.kind, link_index, hit.count)
@@ -260,22 +264,21 @@ class Intake:
         event: str,
         copy: CopyId,
         key: EventKey,
-        mail: ses.Mail | None,
+        at_ms: int,
         body: bytes,
         *,
         first: bool | None = True,
         hit: Open | Click | None = None,
     ) -> None:
         """Write a row of the log; hits are counted by who calls."""
-        self.taken[key.type] += 1
         self._rows[schema.event].append(
             (
                 event,
                 key.type,
-                key.at_ms,
+                at_ms,
                 *copies.key(copy),
-                mail.facts.configuration_set if mail is not None else None,
-                mail.facts.from_domain if mail is not None else None,
+                key.configuration_set or None,
+                key.from_domain or None,
                 first,
                 key.agent_class or None,
                 hit.link_index if isinstance(hit, Click) else None,
@@ -303,7 +306,12 @@ class Intake:
         self._corrected = list(verdicts.rejudge(self._doubtful, self._signs, self._delivered_ms))
         for one, agent in self._corrected:
             old = EventKey(
-                one.at_ms, one.configuration_set, one.from_domain, one.type.value, one.agent_class, one.first
+                quarter_of(one.at_ms),
+                one.configuration_set,
+                one.from_domain,
+                one.type.value,
+                one.agent_class,
+                one.first,
             )
             device, count = device_of(agent), one.hit.count
             self._roll_ups.add_hit(old, device, one.hit.country, -count)
@@ -348,20 +356,18 @@ class Intake:
 
 
 def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
-    return ses.About(
-        message=message.mail if message is not None else None,
-        copy=row.facts if row is not None else None,
-        first=None if row is None else not row.has_had(kind),
-        agent=agent,
+    mail = message.mail if message is not None else None
+    return (
+        ses.About(mail, None, None, agent) if row is None else ses.About(mail, row.facts, not row.has_had(kind), agent)
     )
 
 
 def _key(
-    message: Message | None, at_ms: int, kind: EventType, agent_class: str = "", *, first: bool | None = True
+    message: Message | None, at_ms: int, name: str, agent_class: str = "", *, first: bool | None = True
 ) -> EventKey:
     if message is None:
-        return EventKey(at_ms, "", "", kind.value, agent_class, bool(first))
-    return EventKey(at_ms, message.configuration_set, message.from_domain, kind.value, agent_class, bool(first))
+        return EventKey(quarter_of(at_ms), "", "", name, agent_class, bool(first))
+    return EventKey(quarter_of(at_ms), message.configuration_set, message.from_domain, name, agent_class, bool(first))
 
 
 def _keys(windows: Mapping[str, Window], more_ms: int) -> Iterator[tuple[str, str, int, int]]:
