@@ -36,15 +36,15 @@ from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
 from tracker.store.gate import Gate
-from tracker.store.intake import Entry, Intake
+from tracker.store.intake import Entry, Intake, is_known_event
 from tracker.store.publishing import enter
 from tracker.store.schema import aside, cursor, pending
 from tracker.store.times import to_ms
 
 BATCH: Final = 500  # of each slot, unless it is behind and its records are small
-BATCH_BEHIND: Final = 4000
-BATCH_BYTES: Final = 16 * 1024 * 1024  # records are not read by the thousand where these would be more
-INTAKE_BYTES: Final = 2 * 1024 * 1024  # a message to 1,000 is 100 KB, and 1,000 records of some KB each
+BATCH_BEHIND: Final = 16_000
+BATCH_BYTES: Final = 32 * 1024 * 1024  # records are not read by the thousand where these would be more
+INTAKE_BYTES: Final = 8 * 1024 * 1024  # a message to 1,000 is 100 KB, and its records are some 100 bytes each
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
@@ -197,23 +197,36 @@ class Ingester:
             taken=taken,
         )
 
-    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> collections.Counter[str]:
-        """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
+    def _apply(
+        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool = False
+    ) -> collections.Counter[str]:
+        """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside.
+
+        Hardly ever does a journal have an event twice, or is it read twice: so it is tried without looking first.
+        """
         if not entries:
             return collections.Counter()
-        gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
-        intake = Intake(connection, now=now, hostname=self._hostname)
         try:
-            with connection.begin_nested():
-                intake.take(_admitted(gate, entries))
+            return self._try(connection, now, entries, is_careful=is_careful)
         except Exception as error:
             if is_unavailable(error):
                 raise
+            if not is_careful and is_known_event(error):
+                return self._apply(connection, now, entries, is_careful=True)
             if len(entries) == 1:
                 _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
                 return collections.Counter()
             middle = len(entries) // 2
-            return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
+            halves = entries[:middle], entries[middle:]
+            return sum((self._apply(connection, now, half, is_careful=True) for half in halves), collections.Counter())
+
+    def _try(
+        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool
+    ) -> collections.Counter[str]:
+        gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
+        intake = Intake(connection, now=now, hostname=self._hostname, is_careful=is_careful)
+        with connection.begin_nested():
+            intake.take(_admitted(gate, entries))
         return intake.taken
 
     # --- between batches --------------------------------------------------------------------------------------

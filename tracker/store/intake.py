@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from tracker.contract import records, ses
 from tracker.contract.errors import RecordError
@@ -69,8 +70,13 @@ class Intake:
     Messages, copies and events are looked up by the texts of their ids.
     """
 
-    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str) -> None:
-        """`hostname` is the reporting MTA of the records."""
+    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, is_careful: bool = True) -> None:
+        """`hostname` is the reporting MTA of the records.
+
+        Careful, it asks of each event whether the log has it. Not careful, it does not, and inserting one that is there
+        fails: `is_known_event` tells that error, and all has to be undone and done again with care.
+        """
+        self._is_careful = is_careful
         self._connection = connection
         self._now_ms = to_ms(now)
         self._hostname = hostname
@@ -121,11 +127,13 @@ class Intake:
         self._waiting = {record.event.text: record for record in waiting}
         of_copies += waiting
         events = [record for record in of_copies if not isinstance(record, Probe)]
-        rejects = {
-            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
+        self._seen = known.events(self._connection, self._doubted(batch, events, new))
+        stored = {
+            record.copy.text: record.copy
+            for record in of_copies
+            if record.copy.text[:MESSAGE_ID_CHARACTERS] in self._messages
         }
-        self._seen = known.events(self._connection, rejects | {record.event.text for record in events})
-        self._copies = copies.load(self._connection, {record.copy.text: record.copy for record in of_copies}.values())
+        self._copies = copies.load(self._connection, stored.values())
         self._early = known.early_events(self._connection, new)
         for record in events:
             if isinstance(record, Delivery) and (
@@ -134,6 +142,17 @@ class Intake:
                 copy, at_ms = record.copy.text, to_ms(record.at)
                 self._delivered[copy] = min(at_ms, self._delivered.get(copy, at_ms))
         self._load_signs([record for record in of_copies if isinstance(record, Open | Click | Probe)])
+
+    def _doubted(self, batch: Sequence[ArrivedRecord], events: Sequence[ses.CopyEvent], new: set[str]) -> set[str]:
+        """Return the ids of events that the log or `pending` is asked for: all, or those of unknown messages."""
+        rejects = {
+            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
+        }
+        if self._is_careful:
+            return rejects.union([record.event.text for record in events])
+        found = self._messages.keys() | new
+        unknown = [record.event.text for record in events if record.copy.text[:MESSAGE_ID_CHARACTERS] not in found]
+        return rejects.union(unknown, self._waiting)
 
     def _load_signs(self, hits: Sequence[Open | Click | Probe]) -> None:
         """Know of all that lies around the batch's hits, and of the stored hits whose verdicts it may change."""
@@ -353,6 +372,11 @@ class Intake:
             self._roll_ups.add_clicks(message, link_index, counts)
         for url, counts in row.destination_differences(message.mail.links):
             self._roll_ups.add_destination(message, url, counts)
+
+
+def is_known_event(error: Exception) -> bool:
+    """Tell the error of an event that the log has already."""
+    return isinstance(error, IntegrityError) and "event.event_id" in str(error.orig)
 
 
 def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
