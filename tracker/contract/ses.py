@@ -246,6 +246,12 @@ def _own(names: _Names, ids: tuple[EventId, CopyId], about: About, body: bytes, 
     """Return the own part of a record, as `sesmail.py` has it: `more` are the last members of `mailwake`."""
     event, copy = ids
     name, key = names
+    if about.message is not None and about.copy is not None and about.copy.recipient:  # as nearly always
+        recipient = _ENCODER.encode(about.copy.recipient)
+        return _KNOWN % (
+            name, recipient, key, body, event.text.encode(), recipient, about.message.recipients, copy.text.encode(),
+            _FIRST[about.first], _agent(about.agent) if about.agent is not None else b"", more,
+        )  # fmt: skip
     mailwake = b'{"eventId":"%b"' % event.text.encode()
     recipient = b""
     if about.copy is not None:
@@ -255,8 +261,7 @@ def _own(names: _Names, ids: tuple[EventId, CopyId], about: About, body: bytes, 
     if about.message is not None:
         mailwake += b',"recipients":%d' % about.message.recipients
     mailwake += b',"copyId":"%b"' % copy.text.encode()
-    if about.first is not None:
-        mailwake += b',"first":true' if about.first else b',"first":false'
+    mailwake += _FIRST[about.first]
     if about.agent is not None:
         mailwake += _agent(about.agent)
     pieces = (
@@ -313,6 +318,11 @@ _TYPES: Final[dict[type, EventType]] = {
     Click: EventType.CLICK,
 }
 _NAMES: Final = {record: _names(kind) for record, kind in _TYPES.items()}
+_FIRST: Final = {None: b"", True: b',"first":true', False: b',"first":false'}
+_KNOWN: Final = (
+    b'{"eventType":"%b","mail":{\n"destination":[%b]\n},"%b":%b,'
+    b'"mailwake":{"eventId":"%b","recipient":%b,"recipients":%d,"copyId":"%b"%b%b%b}}'
+)
 _SEND: Final = _names(EventType.SEND)
 _REJECT: Final = _names(EventType.REJECT)
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -36,7 +36,7 @@ from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
 from tracker.store.gate import Gate
-from tracker.store.intake import Entry, Intake, is_known_event
+from tracker.store.intake import Entry, Intake
 from tracker.store.publishing import enter
 from tracker.store.schema import aside, cursor, pending
 from tracker.store.times import to_ms
@@ -156,7 +156,7 @@ class Ingester:
         if not batches and not _is_over(self._clock(), state.waiting_since_ms):
             self._state = state
             return False
-        self._state = await self._store.write(partial(self._commit, state=state, batches=batches))
+        self._state = await self._write(state, batches)
         taken = self._state.taken if self._state is not None else {}
         for kind, count in taken.items():
             TAKEN.labels(kind).inc(count)
@@ -164,69 +164,82 @@ class Ingester:
             self._on_commit()
         return True
 
+    async def _write(self, state: _State, batches: Sequence[Batch]) -> _State | None:
+        """Take batches in, in one transaction.
+
+        Hardly ever has a journal a record that cannot be applied, or an event for the second time. So it is tried
+        without looking, and what fails is undone as a whole, and done again with care.
+        """
+        is_whole = not any(isinstance(one, Damaged) for batch in batches for one in batch.entries)
+        commit = partial(self._commit, state=state, batches=batches)
+        if is_whole and not _is_over(self._clock(), state.waiting_since_ms):
+            try:
+                return await self._store.write(partial(commit, is_careful=False))
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+        return await self._store.write(partial(commit, is_careful=True))
+
     # --- inside a transaction, on the storage's thread ---------------------------------------------------------
 
     def _begin(self, connection: sa.Connection) -> _State:
         enter(connection, self._destinations)
         return _State(cursor=_load_cursor(connection), waiting_since_ms=_waiting_since(connection))
 
-    def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
+    def _commit(
+        self, connection: sa.Connection, state: _State, batches: Sequence[Batch], *, is_careful: bool
+    ) -> _State | None:
         """Apply what was read; None where the storage is not the one that the cursor came from."""
         with _without_collector():
-            return self._take_in(connection, state, batches)
+            return self._take_in(connection, state, batches, is_careful=is_careful)
 
-    def _take_in(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
+    def _take_in(
+        self, connection: sa.Connection, state: _State, batches: Sequence[Batch], *, is_careful: bool
+    ) -> _State | None:
         if _load_cursor(connection) != state.cursor:
             return None
         enter(connection, self._destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
+        apply = partial(self._apply if is_careful else self._try, connection, now)
         taken: collections.Counter[str] = collections.Counter()
         for batch in batches:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
                     _put_aside(connection, now, Entry(slot=batch.slot, raw=b""), _describe(damaged))
             for raws in _portions([raw for raw in batch.entries if not isinstance(raw, Damaged)]):
-                taken += self._apply(connection, now, [Entry(batch.slot, raw) for raw in raws])
+                taken += apply([Entry(batch.slot, raw) for raw in raws])
             _move_cursor(connection, batch)
         alone = _waited_out(connection, now)
         ALONE.inc(len(alone))
-        taken += self._apply(connection, now, alone)
+        taken += apply(alone)
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
             taken=taken,
         )
 
-    def _apply(
-        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool = False
-    ) -> collections.Counter[str]:
-        """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside.
-
-        Hardly ever does a journal have an event twice, or is it read twice: so it is tried without looking first.
-        """
-        if not entries:
-            return collections.Counter()
+    def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> collections.Counter[str]:
+        """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
         try:
-            return self._try(connection, now, entries, is_careful=is_careful)
+            with connection.begin_nested():
+                return self._try(connection, now, entries, is_careful=True)
         except Exception as error:
             if is_unavailable(error):
                 raise
-            if not is_careful and is_known_event(error):
-                return self._apply(connection, now, entries, is_careful=True)
             if len(entries) == 1:
                 _put_aside(connection, now, entries[0], f"{type(error).__name__}: {error}")
                 return collections.Counter()
             middle = len(entries) // 2
-            halves = entries[:middle], entries[middle:]
-            return sum((self._apply(connection, now, half, is_careful=True) for half in halves), collections.Counter())
+            return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
 
     def _try(
-        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool
+        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool = False
     ) -> collections.Counter[str]:
+        if not entries:
+            return collections.Counter()
         gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
         intake = Intake(connection, now=now, hostname=self._hostname, is_careful=is_careful)
-        with connection.begin_nested():
-            intake.take(_admitted(gate, entries))
+        intake.take(_admitted(gate, entries))
         return intake.taken
 
     # --- between batches --------------------------------------------------------------------------------------

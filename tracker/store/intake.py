@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from tracker.contract import records, ses
 from tracker.contract.errors import RecordError
@@ -73,8 +72,7 @@ class Intake:
     def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, is_careful: bool = True) -> None:
         """`hostname` is the reporting MTA of the records.
 
-        Careful, it asks of each event whether the log has it. Not careful, it does not, and inserting one that is there
-        fails: `is_known_event` tells that error, and all has to be undone and done again with care.
+        Careful, it asks of each event whether the log has it; else it does not, and to insert one that is there fails.
         """
         self._is_careful = is_careful
         self._connection = connection
@@ -91,6 +89,7 @@ class Intake:
         self._waiting: dict[str, ses.CopyEvent] = {}
         self._waited: list[str] = []
         self._roll_ups = RollUps(connection)
+        self._events: list[bulk.Row] = []
         self._rows: dict[sa.Table, list[bulk.Row]] = defaultdict(list)
 
     def take(self, entries: Sequence[Entry]) -> None:
@@ -113,7 +112,7 @@ class Intake:
     @property
     def taken(self) -> Counter[str]:
         """How many events of each type were taken in."""
-        return Counter(row[_TYPE] for row in self._rows[schema.event])
+        return Counter(row[_TYPE] for row in self._events)
 
     # --- what is known ----------------------------------------------------------------------------------------
 
@@ -290,23 +289,19 @@ class Intake:
         hit: Open | Click | None = None,
     ) -> None:
         """Write a row of the log; hits are counted by who calls."""
-        self._rows[schema.event].append(
-            (
-                event,
-                key.type,
-                at_ms,
-                *copies.key(copy),
-                key.configuration_set or None,
-                key.from_domain or None,
-                first,
-                key.agent_class or None,
-                hit.link_index if isinstance(hit, Click) else None,
-                _HIT_ENCODER.encode(hit.hit) if hit is not None else None,
-                body.decode(),
-            )
-        )
+        _, name, domain, kind, agent_class, _ = key
+        message, suffix = copies.key(copy)
+        link_index = encoded = None
         if hit is None:
             self._roll_ups.add_event(key)
+        else:
+            link_index = hit.link_index if isinstance(hit, Click) else None
+            encoded = _HIT_ENCODER.encode(hit.hit)
+        row = (
+            event, kind, at_ms, message, suffix, name or None, domain or None, first, agent_class or None, link_index,
+            encoded, body.decode(),
+        )  # fmt: skip
+        self._events.append(row)
 
     # --- verdicts of before -----------------------------------------------------------------------------------
 
@@ -350,7 +345,7 @@ class Intake:
                 self._sum_up(row)
         _INSERT_MESSAGES.run(connection, self._rows[schema.message])
         copies.write(connection, rows)
-        _INSERT_EVENTS.run(connection, self._rows[schema.event])
+        _INSERT_EVENTS.run(connection, self._events)
         verdicts.correct(connection, self._corrected)
         copies.find_first_human(connection, rows)
         self._roll_ups.write()
@@ -372,11 +367,6 @@ class Intake:
             self._roll_ups.add_clicks(message, link_index, counts)
         for url, counts in row.destination_differences(message.mail.links):
             self._roll_ups.add_destination(message, url, counts)
-
-
-def is_known_event(error: Exception) -> bool:
-    """Tell the error of an event that the log has already."""
-    return isinstance(error, IntegrityError) and "event.event_id" in str(error.orig)
 
 
 def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
