@@ -15,7 +15,7 @@ None of these is the header `Message-ID`, which belongs to the author of the mai
 
 import hashlib
 import re
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Final, Never, Self
 
 from tracker.contract.errors import IdError
@@ -198,5 +198,6 @@ def _encode(raw: bytes) -> str:
     )
 
 
+@lru_cache(maxsize=1024)  # the copies of a message come together
 def _decode(text: str) -> bytes:
     return int(text.translate(_TO_BASE_32), 32).to_bytes(16, "big")

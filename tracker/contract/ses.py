@@ -108,10 +108,13 @@ def encode_send(mail: Mail, copy: CopyFacts) -> bytes:
 def own_send(mail: Mail, copy: CopyFacts, event: EventId) -> bytes:
     """Return the own part of a copy's Send, whose id `send_id` gives."""
     facts = mail.facts
-    skipped = [_skipped(skip) for skip in (*facts.skipped, *copy.skipped)]
-    extra = _put({}, upstream=facts.upstream, skipped=skipped)
+    more = b""
+    if facts.upstream:
+        more = b',"upstream":' + _ENCODER.encode(facts.upstream)
+    if facts.skipped or copy.skipped:
+        more += _members({"skipped": [_skipped(skip) for skip in (*facts.skipped, *copy.skipped)]})
     about = About(message=mail, copy=copy, first=True)
-    return _own(_SEND, (event, copy.copy), about, b"{}", _members(extra))
+    return _own(_SEND, (event, copy.copy), about, b"{}", more)
 
 
 def reject_id(copy: CopyId) -> EventId:
@@ -156,9 +159,7 @@ def _body(event: CopyEvent, about: About, hostname: str) -> tuple[bytes, bytes]:
         case Click():
             return _click(event, about)
         case Delivery():
-            upstream_id = event.upstream_message_id or _upstream_message_id(event.reply)
-            fields = _put({}, upstream=event.upstream, upstreamMessageId=upstream_id, final=event.final)
-            return _ENCODER.encode(_delivery(event, about, hostname)), _members(fields)
+            return _delivery(event, about, hostname)
         case DeliveryDelay():
             return _ENCODER.encode(_delivery_delay(event, about, hostname)), _members(_put({}, upstream=event.upstream))
         case Bounce():
@@ -167,16 +168,21 @@ def _body(event: CopyEvent, about: About, hostname: str) -> tuple[bytes, bytes]:
             assert_never(event)
 
 
-def _delivery(event: Delivery, about: About, hostname: str) -> dict[str, Any]:
-    mail = about.message
+def _delivery(event: Delivery, about: About, hostname: str) -> tuple[bytes, bytes]:
+    mail, encode_text = about.message, _ENCODER.encode
     took = (event.at - mail.facts.accepted_at) // _MILLISECOND if mail is not None else 0
-    return {
-        "timestamp": spell_time(event.at),
-        "processingTimeMillis": max(took, 0),
-        "recipients": _recipients(about),
-        "smtpResponse": event.reply,
-        "reportingMTA": hostname,
-    }
+    body = _DELIVERY % (
+        spell_time(event.at).encode(),
+        max(took, 0),
+        encode_text(_recipients(about)),
+        encode_text(event.reply),
+        encode_text(hostname),
+    )
+    upstream_id = event.upstream_message_id or _upstream_message_id(event.reply)
+    more = b',"upstream":' + encode_text(event.upstream) if event.upstream else b""
+    if upstream_id:
+        more += b',"upstreamMessageId":' + encode_text(upstream_id)
+    return body, more + (b',"final":true' if event.final else b',"final":false')
 
 
 def _delivery_delay(event: DeliveryDelay, about: About, hostname: str) -> dict[str, Any]:
@@ -319,6 +325,7 @@ _TYPES: Final[dict[type, EventType]] = {
 }
 _NAMES: Final = {record: _names(kind) for record, kind in _TYPES.items()}
 _FIRST: Final = {None: b"", True: b',"first":true', False: b',"first":false'}
+_DELIVERY: Final = b'{"timestamp":"%b","processingTimeMillis":%d,"recipients":%b,"smtpResponse":%b,"reportingMTA":%b}'
 _KNOWN: Final = (
     b'{"eventType":"%b","mail":{\n"destination":[%b]\n},"%b":%b,'
     b'"mailwake":{"eventId":"%b","recipient":%b,"recipients":%d,"copyId":"%b"%b%b%b}}'
