@@ -44,7 +44,7 @@ from tracker.store.times import to_ms
 BATCH: Final = 500  # of each slot, unless it is behind and its records are small
 BATCH_BEHIND: Final = 16_000
 BATCH_BYTES: Final = 32 * 1024 * 1024  # records are not read by the thousand where these would be more
-INTAKE_BYTES: Final = 8 * 1024 * 1024  # a message to 1,000 is 100 KB, and its records are some 100 bytes each
+INTAKE_BYTES: Final = 16 * 1024 * 1024  # a message to 1,000 is 100 KB, and its records are some 100 bytes each
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
