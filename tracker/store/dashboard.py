@@ -205,7 +205,7 @@ def recipients(connection: sa.Connection, text: str, *, limit: int = 100) -> Seq
 def message_events(connection: sa.Connection, text: str, *, limit: int = 200) -> list[str]:
     """Return the records of a message's events as they were told, in the order of the log."""
     query = sa.select(event.c.message, event.c.body).where(event.c.message == text).order_by(event.c.seq).limit(limit)
-    return Bodies(connection).all(connection.execute(query).tuples())
+    return Bodies(connection).all((message_id, body) for message_id, body in connection.execute(query))
 
 
 def _spans(table: sa.Table, since: datetime | None, by: Grouping) -> sa.Subquery | sa.Table:
