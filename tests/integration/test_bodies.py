@@ -23,9 +23,10 @@ async def test_a_record_is_told_as_it_was_made_and_kept_without_the_header(tmp_p
     message = accepted(1, TWO)
     mail = ses.Mail(message.facts, 2)
     sends = [ses.encode_send(mail, one).decode() for one in message.copies]
+    happened: list[ses.CopyEvent] = [delivery(1, 0), bounce(1, 1)]
     outcomes = [
         ses.encode(event, ses.About(mail, message.copies[index], True), hostname=HOSTNAME).decode()
-        for index, event in enumerate((delivery(1, 0), bounce(1, 1)))
+        for index, event in enumerate(happened)
     ]
     async with node(tmp_path) as here:
         await here.store.write(lambda connection: enter(connection, ["archive"]))
@@ -48,7 +49,7 @@ async def test_a_row_of_an_earlier_version_is_whole_as_it_is(tmp_path: Path) -> 
         told = here.records()
         whole = [{"number": number, "whole": body} for number, body in enumerate(told, start=1)]
         statement = sa.text("UPDATE event SET body = :whole WHERE seq = :number")
-        await here.store.write(lambda connection: connection.execute(statement, whole) and None)
+        await here.store.write(lambda connection: connection.execute(statement, whole).rowcount)
 
         assert here.rows("SELECT count(*) FROM event WHERE body LIKE '%' || char(10) || '%'") == [(0,)]
         assert list(events(here.database, EventFilter())) == told
@@ -58,7 +59,7 @@ async def test_a_record_outlives_its_message(tmp_path: Path) -> None:
     """Its `mail` is then what the id alone tells, and whom the event was about."""
     async with node(tmp_path) as here:
         await here.take_in(accepted(), clicked(1))
-        await here.store.write(lambda connection: connection.execute(sa.text("DELETE FROM message")) and None)
+        await here.store.write(lambda connection: connection.execute(sa.text("DELETE FROM message")).rowcount)
 
         told = [json.loads(line) for line in events(here.database, EventFilter())]
         assert [list(record["mail"]) for record in told] == [
