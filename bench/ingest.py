@@ -4,15 +4,19 @@ A journal as the real writer leaves it, and the real ingester, all of it on one 
 with their message, judged, written with their indexes, counted in every roll-up, each batch durable
 (`synchronous=FULL`) before the cursor moves. Each round begins with an empty storage.
 
-The mail: one message of sixty goes to 20 recipients, the others to one; 11 header fields, 8 links, 3 tags, six sets,
-eight sender domains. Of 100 copies all are delivered, 60 are opened and 18 clicked, by some thousand user agents, mixed
-with later mail. `mb_per_s` is the size of the records as destinations get them. `loop_ms` is what a million turns of an
-empty loop took between the rounds: where it lies far apart, others had the processor, too.
+The mail: 11 header fields, 8 links, 3 tags, six sets, eight sender domains. Of 100 copies all are delivered, 60 are
+opened and 18 clicked, by some thousand user agents, mixed with later mail. Measured for two kinds of mail: `several`
+messages have one to ten recipients each, as often as not more than five; of `single` ones, one of sixty goes to 20
+recipients and the others to one. The second costs more for each event: each has a message of its own, nearly.
 
-    python -m bench.ingest [ROUNDS] [MESSAGES] [DIRECTORY]
+`mb_per_s` is what is stored of the records. `loop_ms` is what a million turns of an empty loop took between the rounds:
+where it lies far apart, others had the processor, too.
+
+    python -m bench.ingest [ROUNDS] [COPIES] [DIRECTORY]
 """
 
 import asyncio
+import gc
 import os
 import random
 import shutil
@@ -24,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final, Literal
 
 from bench._measure import summary, write
 from tracker.contract.events import (
@@ -46,6 +51,8 @@ from tracker.store.ingest import Ingester
 
 START = datetime(2026, 11, 3, 8, 0, tzinfo=UTC)
 SETS = ("news", "promo", "orders", "alerts", "welcome", None)
+Mix = Literal["several", "single"]
+_COPIES_OF_A_MESSAGE: Final = {"several": 5.5, "single": 79 / 60}
 _GROUP = 40  # records that one `emit` makes durable together
 _LATE = 3000  # so many records lie between a copy's delivery and its last hit, at most
 
@@ -53,17 +60,26 @@ _LATE = 3000  # so many records lie between a copy's delivery and its last hit, 
 def main() -> None:
     """Measure, and write bench/results/ingest.json."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    messages = int(sys.argv[2]) if len(sys.argv) > 2 else 6000
+    copies = int(sys.argv[2]) if len(sys.argv) > 2 else 40_000
     folder = Path(tempfile.mkdtemp(prefix="mailwake-bench-", dir=sys.argv[3] if len(sys.argv) > 3 else None))
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     try:
-        write("ingest", asyncio.run(_measure(rounds, messages, folder)), ["msgspec", "sqlalchemy"])
+        write("ingest", asyncio.run(_measure_all(rounds, copies, folder)), ["msgspec", "sqlalchemy"])
     finally:
         shutil.rmtree(folder)
 
 
-async def _measure(rounds: int, messages: int, folder: Path) -> dict[str, object]:
-    records = list(make_records(messages, random.Random(5)))
+async def _measure_all(rounds: int, copies: int, folder: Path) -> dict[str, object]:
+    several = await _measure(rounds, copies, "several", folder / "several")
+    single = await _measure(rounds, copies, "single", folder / "single")
+    return {"sqlite": sqlite3.sqlite_version, "several": several, "single": single}
+
+
+async def _measure(rounds: int, copies: int, mix: Mix, folder: Path) -> dict[str, object]:
+    messages = int(copies / _COPIES_OF_A_MESSAGE[mix])
+    records = list(make_records(messages, random.Random(5), mix))
+    gc.collect()
+    gc.freeze()  # the process that ingests does not hold what it has written to the journal
     journal = Journal(folder / "journal" / "00")
     await journal.open()
     for start in range(0, len(records), _GROUP):
@@ -72,7 +88,6 @@ async def _measure(rounds: int, messages: int, folder: Path) -> dict[str, object
     taken = [await _round(folder, number) for number in range(rounds)]
     return {
         "load": f"{len(records)} records of {messages} messages; {rounds} rounds, one core",
-        "sqlite": sqlite3.sqlite_version,
         "figures": {name: summary([one[name] for one in taken], 1) for name in taken[0]},
         "events_per_s": summary([one["events_per_s"] for one in taken], 0)["median"],
     }
@@ -118,14 +133,16 @@ def _loop_ms() -> float:
     return (time.perf_counter() - start_s) * 1000
 
 
-def make_records(messages: int, chance: random.Random) -> Iterator[JournalRecord]:
+def make_records(messages: int, chance: random.Random, mix: Mix = "single") -> Iterator[JournalRecord]:
     """Give the records in the order of a journal: what comes later to a message is mixed with later messages."""
+    sizes = random.Random(messages)
     agents = [_agent(chance) for _ in range(3000)]
     waiting: list[tuple[int, int, JournalRecord]] = []  # when it is due, counted in records
     place = 0
     for number in range(messages):
         at = START + timedelta(milliseconds=300 * number)
-        accepted = _accepted(number, at, 20 if number % 60 == 0 else 1, chance)
+        recipients = sizes.randrange(1, 11) if mix == "several" else 20 if number % 60 == 0 else 1
+        accepted = _accepted(number, at, recipients, chance)
         due: list[tuple[int, JournalRecord]] = [(0, accepted)]
         for copy in accepted.copies:
             due += [(chance.randrange(3, 40), _delivery(copy.copy, at + timedelta(seconds=2)))]

@@ -18,8 +18,10 @@ from tracker.contract.consent import Persons
 from tracker.contract.events import JournalRecord
 from tracker.journal.reader import JournalReader
 from tracker.journal.writer import Journal
-from tracker.store.database import Store
+from tracker.store.bodies import Bodies
+from tracker.store.database import Store, reading
 from tracker.store.ingest import Ingester
+from tracker.store.schema import dead_letter, event
 
 HOSTNAME = "relay1.shop.example"
 PERSONS = Persons(b"the key of these tests")
@@ -83,19 +85,29 @@ class Node:
 
     def bodies(self) -> list[dict[str, Any]]:
         """The log's records, in its order."""
-        return [json.loads(body) for (body,) in self.rows("SELECT body FROM event ORDER BY seq")]
+        return [json.loads(body) for body in self.records()]
+
+    def records(self) -> list[str]:
+        """The same as they are told, each one line of JSON."""
+        with reading(self.database) as connection:
+            rows = connection.execute(sa.text("SELECT message, body FROM event ORDER BY seq"))
+            return Bodies(connection).all([(message, body) for message, body in rows])
 
 
 async def give_up(node: Node, destination: str = "crm") -> None:
     """Have each event of the log as a dead letter of a destination, and no event in the log any more."""
-    query = (
-        "INSERT INTO dead_letter (destination, seq, event_id, type, message, suffix, at_ms, reason, attempts, body)"
-        " SELECT ?, seq, event_id, type, message, suffix, ?, '400', 1, body FROM event ORDER BY seq"
-    )
 
     def work(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(query, (destination, int(node.now.timestamp() * 1000)))
-        connection.exec_driver_sql("DELETE FROM event")
+        rows = connection.execute(sa.select(event).order_by(event.c.seq)).mappings().all()
+        bodies = Bodies(connection)
+        letters = [
+            {name: row[name] for name in ("seq", "event_id", "type", "message", "suffix")}
+            | {"body": bodies.whole(row["message"], row["body"]), "destination": destination}
+            | {"at_ms": int(node.now.timestamp() * 1000), "reason": "400", "attempts": 1}
+            for row in rows
+        ]
+        connection.execute(dead_letter.insert(), letters)
+        connection.execute(event.delete())
 
     await node.store.write(work)
 

@@ -272,8 +272,7 @@ def test_a_forgotten_address_is_in_no_file(tmp_path: Path) -> None:
             "dead_letters": 0,
             "records_put_aside": 0,
             "records_kept_without_the_address": 1
-            + 2
-            + 2,  # the message, and Bo's events in the storage and in the file
+            + 2,  # the message, which has Bo's header, and Bo's events in the file
             "jsonl_lines": 5,
             "spool_files": 0,
         }

@@ -15,7 +15,7 @@ from tests.unit.happenings import accepted, clicked, delivery, opened
 from tracker.contract import records
 from tracker.journal.reader import Batch, Damaged, Position
 from tracker.journal.segment import Fault
-from tracker.store import ingest, schema
+from tracker.store import ingest
 from tracker.store.database import BUSY_TIMEOUT_MS, StorageUnavailableError, Store, is_unavailable, reading
 from tracker.store.ingest import Ingester
 from tracker.store.intake import Entry, Intake
@@ -153,7 +153,7 @@ async def test_a_record_that_the_database_refuses_is_put_aside(tmp_path: Path, m
     write = Intake._write
 
     def refuse(self: Intake) -> None:
-        rows = self._rows[schema.event]
+        rows = self._events
         rows[:] = [(*row[:-1], None) if row[0].endswith("2") else row for row in rows]
         write(self)
 

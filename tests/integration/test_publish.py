@@ -110,7 +110,7 @@ async def test_a_destination_gets_every_event_in_the_order_of_the_log(tmp_path: 
             await here.take_in(opened(1000), ingester=ingester)
             await until(lambda: len(archive.records) == 701)
 
-        assert archive.records == [body for (body,) in here.rows("SELECT body FROM event ORDER BY seq")]
+        assert archive.records == here.records()
 
 
 async def test_a_destination_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_events_come_in_the_order_of_the_log(tmp_path: Path) -> None:
         await here.take_in(accepted(), *(opened(number) for number in range(1, 450)))
         found = list(reports.events(here.database, EventFilter()))
 
-        assert found == [body for (body,) in here.rows("SELECT body FROM event ORDER BY seq")]
+        assert found == here.records()
         assert len(found) == 450
 
 
@@ -77,7 +77,7 @@ async def test_following_may_begin_before_there_is_a_storage(tmp_path: Path) -> 
     """`--follow` waits for the server's first start, and then gives all there is."""
     async with node(tmp_path / "made") as made:
         await made.take_in(accepted(), opened(1))
-        expected = [body for (body,) in made.rows("SELECT body FROM event ORDER BY seq")]
+        expected = made.records()
     path = tmp_path / "mailwake.db"
     looks = iter(range(100))
 

@@ -13,7 +13,7 @@ from tests.integration.storage import Node, counted, counted_links, node, recoun
 from tests.unit.happenings import accepted, after, bounce, clicked, delivery, message_id, opened, probed
 from tracker.contract import records
 from tracker.contract.events import Accepted, JournalRecord
-from tracker.store import dashboard, schema, values
+from tracker.store import dashboard, values
 from tracker.store.intake import Intake
 
 TWO = ("ana@client.example", "ben@client.example")
@@ -110,7 +110,7 @@ async def test_halves_of_a_batch_with_poison_count_once(tmp_path: Path, monkeypa
 
     def fail_late(self: Intake) -> None:
         write(self)
-        if any(str(row[0]).endswith("2") for row in self._rows[schema.event]):
+        if any(str(row[0]).endswith("2") for row in self._events):
             raise RuntimeError("poison")
 
     monkeypatch.setattr(Intake, "_write", fail_late)

@@ -16,7 +16,7 @@ None of these is the header `Message-ID`, which belongs to the author of the mai
 import hashlib
 import re
 import struct
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Final, Never, Self
 
 from tracker.contract.errors import IdError
@@ -183,7 +183,11 @@ class EventId(_Id):
         `outcome` is the journal's name of the event, with a number where a copy may have several: `"delivery"`,
         `"delivery_delay:2"`.
         """
-        return cls(hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES])
+        one = cls.__new__(cls)
+        raw = hashlib.sha256(_OUTCOME_DOMAIN + copy.raw + outcome.encode("ascii")).digest()[:EVENT_ID_BYTES]
+        _set(one, "raw", raw)
+        _set(one, "text", _encode(raw))
+        return one
 
     @classmethod
     def drawn(cls, entropy: bytes) -> Self:
@@ -210,5 +214,6 @@ def _encode(raw: bytes) -> str:
     )
 
 
+@lru_cache(maxsize=1024)  # the copies of a message come together
 def _decode(text: str) -> bytes:
     return int(text.translate(_TO_BASE_32), 32).to_bytes(16, "big")

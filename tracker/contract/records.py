@@ -33,13 +33,12 @@ def id_to_text(value: object) -> str:
 
 def id_from_text(kind: type, value: Any) -> object:  # noqa: ANN401 - the signature that msgspec calls
     """Read an id from its text: the `dec_hook` of the same files. ValueError: it is none."""
-    parse = _PARSE.get(kind)
-    if parse is not None and isinstance(value, str):
-        try:
-            return parse(value)
-        except IdError as error:
-            raise ValueError(str(error)) from error
-    raise NotImplementedError(f"{kind.__name__} has no place in a record")
+    try:
+        return _PARSE[kind](value)
+    except IdError as error:
+        raise ValueError(str(error)) from error
+    except (KeyError, TypeError) as error:
+        raise NotImplementedError(f"{kind.__name__} has no place in a record") from error
 
 
 _ENCODER: Final = msgspec.json.Encoder(enc_hook=id_to_text)

@@ -1,7 +1,8 @@
 """What a user's systems are told: an event and its message's facts as one JSON object in the shape of Amazon SES.
 
 Owns the names, spellings and order of that shape; `docs/reference/events.md` describes every field and has a vector of
-each type. Does not decide who hears of an event, nor what a journal holds (`records.py`).
+each type. What the events of a message share is in `sesmail.py`. Does not decide who hears of an event, nor what a
+journal holds (`records.py`).
 
 An event is of one copy: `mail.destination` is that copy's one recipient. What SES does not have is under one more key,
 `mailwake`, and a key of it that has no value is absent. Quirks of SES that its consumers rely on are kept: `send` is
@@ -11,10 +12,10 @@ Standards: RFC 3339 (times), RFC 3463 (status codes), RFC 3464 §2.3 (action, st
 """
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, assert_never
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
 
@@ -27,14 +28,29 @@ from tracker.contract.events import (
     DeliveryDelay,
     EventType,
     Hit,
-    MessageFacts,
     Open,
     Skipped,
-    TrackedLink,
 )
 from tracker.contract.ids import CopyId, EventId
+from tracker.contract.sesmail import Mail, Shared, lists, spell_time
 
-SENDING_ACCOUNT_ID: Final = "000000000000"  # consumers parse twelve digits; an installation is one account
+__all__ = [
+    "NAME",
+    "About",
+    "Agent",
+    "CopyEvent",
+    "Mail",
+    "clicked_url",
+    "encode",
+    "encode_own",
+    "encode_reject",
+    "encode_send",
+    "own_send",
+    "reject_id",
+    "send_id",
+    "type_of",
+]
+
 NAME: Final = {
     EventType.SEND: "Send",
     EventType.DELIVERY: "Delivery",
@@ -44,6 +60,8 @@ NAME: Final = {
     EventType.CLICK: "Click",
     EventType.REJECT: "Reject",
 }
+
+_AGENTS_REMEMBERED: Final = 4096  # programs times verdicts: few of them make up nearly all hits
 
 CopyEvent = Delivery | DeliveryDelay | Bounce | Open | Click
 """The records of the journal that become one event each."""
@@ -63,62 +81,7 @@ class Agent:
     os: str = ""
 
 
-class Mail:
-    """The part of `mail` that all events of a message share, encoded once.
-
-    A message's header fields are most of a record; a thousand recipients must not cost encoding them a thousand times.
-    """
-
-    __slots__ = ("_head", "_links", "_tail", "facts", "recipients")
-
-    def __init__(self, facts: MessageFacts, recipients: int) -> None:
-        """Take the facts, which may be `StoredFacts`, and how many recipients the message has."""
-        self.facts = facts
-        self.recipients = recipients
-        self._links: dict[int, TrackedLink] | None = None
-        head = {
-            "timestamp": _time(facts.accepted_at),
-            "messageId": str(facts.message),
-            "source": facts.source,
-            "sendingAccountId": SENDING_ACCOUNT_ID,
-        }
-        tail = {
-            "headersTruncated": facts.headers_truncated,
-            "headers": facts.headers,
-            "commonHeaders": _common_headers(facts),
-            "tags": _tags(facts),
-        }
-        self._head = _ENCODER.encode(head)[:-1] + b',"destination":'
-        self._tail = b"," + _ENCODER.encode(tail)[1:]
-
-    @property
-    def links(self) -> Mapping[int, TrackedLink]:
-        """The message's links by their index."""
-        if self._links is None:
-            found = self.facts.links
-            if isinstance(self.facts, StoredFacts):
-                found = _LINKS.decode(self.facts.links)
-            self._links = {link.index: link for link in found}
-        return self._links
-
-    def link(self, index: int) -> TrackedLink | None:
-        """Return the message's link of that index; None where it has none (a hit under another release's plan)."""
-        return self.links.get(index)
-
-    def to(self, recipients: list[str]) -> msgspec.Raw:
-        """Return `mail` of an event of a copy."""
-        return msgspec.Raw(self._head + _ENCODER.encode(recipients) + self._tail)
-
-
-class StoredFacts(MessageFacts, frozen=True, kw_only=True):
-    """Facts as they are read again: what most events only pass on stays JSON."""
-
-    headers: msgspec.Raw = msgspec.Raw(b"[]")  # type: ignore[assignment]
-    links: msgspec.Raw = msgspec.Raw(b"[]")  # type: ignore[assignment]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class About(NamedTuple):
     """What an event is joined with; `message` and `copy` are None where they are not known."""
 
     message: Mail | None
@@ -129,19 +92,7 @@ class About:
 
 def type_of(event: CopyEvent) -> EventType:
     """Return the type that users see."""
-    match event:
-        case Delivery():
-            return EventType.DELIVERY
-        case DeliveryDelay():
-            return EventType.DELIVERY_DELAY
-        case Bounce():
-            return EventType.BOUNCE
-        case Open():
-            return EventType.OPEN
-        case Click():
-            return EventType.CLICK
-        case _:
-            assert_never(event)
+    return _TYPES[type(event)]
 
 
 def send_id(copy: CopyId) -> EventId:
@@ -151,11 +102,19 @@ def send_id(copy: CopyId) -> EventId:
 
 def encode_send(mail: Mail, copy: CopyFacts) -> bytes:
     """Return the Send record of a copy."""
+    return mail.whole(own_send(mail, copy, send_id(copy.copy)))
+
+
+def own_send(mail: Mail, copy: CopyFacts, event: EventId) -> bytes:
+    """Return the own part of a copy's Send, whose id `send_id` gives."""
     facts = mail.facts
+    more = b""
+    if facts.upstream:
+        more = b',"upstream":' + _ENCODER.encode(facts.upstream)
+    if facts.skipped or copy.skipped:
+        more += _members({"skipped": [_skipped(skip) for skip in (*facts.skipped, *copy.skipped)]})
     about = About(message=mail, copy=copy, first=True)
-    extra = _mailwake(send_id(copy.copy), copy.copy, about)
-    _put(extra, upstream=facts.upstream, skipped=[_skipped(skip) for skip in (*facts.skipped, *copy.skipped)])
-    return _encode(EventType.SEND, _mail(copy.copy, about), {}, extra)
+    return _own(_SEND, (event, copy.copy), about, b"{}", more)
 
 
 def reject_id(copy: CopyId) -> EventId:
@@ -166,16 +125,21 @@ def reject_id(copy: CopyId) -> EventId:
 def encode_reject(mail: Mail, copy: CopyFacts, reply: str) -> bytes:
     """Return the Reject record of a copy; its reason is the reply that the client got (SES says `Bad content`)."""
     about = About(message=mail, copy=copy, first=True)
-    extra = _mailwake(reject_id(copy.copy), copy.copy, about)
-    return _encode(EventType.REJECT, _mail(copy.copy, about), {"reason": reply}, extra)
+    body = _ENCODER.encode({"reason": reply})
+    return mail.whole(_own(_REJECT, (reject_id(copy.copy), copy.copy), about, body, b""))
 
 
 def encode(event: CopyEvent, about: About, *, hostname: str) -> bytes:
     """Return an event's record as one line of JSON; `hostname` is the reporting MTA."""
-    body, extra_fields = _body(event, about, hostname)
-    extra = _mailwake(event.event, event.copy, about)
-    _put(extra, **extra_fields)
-    return _encode(type_of(event), _mail(event.copy, about), body, extra)
+    own = encode_own(event, about, hostname=hostname)
+    return own if about.message is None else about.message.whole(own)
+
+
+def encode_own(event: CopyEvent, about: About, *, hostname: str) -> bytes:
+    """Return the own part of an event's record; the whole record where its message is not known."""
+    body, more = _body(event, about, hostname)
+    own = _own(_NAMES[type(event)], (event.event, event.copy), about, body, more)
+    return own if about.message is not None else Shared.of_unknown(event.copy.message).whole(own)
 
 
 def clicked_url(event: Click, mail: Mail | None) -> str:
@@ -187,37 +151,38 @@ def clicked_url(event: Click, mail: Mail | None) -> str:
 # --- the object named after the type -----------------------------------------------------------------------
 
 
-def _body(event: CopyEvent, about: About, hostname: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the type's object, and what goes under `mailwake` beside it."""
+def _body(event: CopyEvent, about: About, hostname: str) -> tuple[bytes, bytes]:
+    """Return the type's object, and the members that go under `mailwake` beside it."""
     match event:
-        case Delivery():
-            return _delivery(event, about, hostname), {
-                "upstream": event.upstream,
-                "upstreamMessageId": event.upstream_message_id or _upstream_message_id(event.reply),
-                "final": event.final,
-            }
-        case DeliveryDelay():
-            return _delivery_delay(event, about, hostname), {"upstream": event.upstream}
-        case Bounce():
-            return _bounce(event, about, hostname), {"upstream": event.upstream}
         case Open():
-            return _visit(event.hit)
+            return _visit(event.hit) + b"}", _place(event.hit)
         case Click():
             return _click(event, about)
+        case Delivery():
+            return _delivery(event, about, hostname)
+        case DeliveryDelay():
+            return _ENCODER.encode(_delivery_delay(event, about, hostname)), _members(_put({}, upstream=event.upstream))
+        case Bounce():
+            return _ENCODER.encode(_bounce(event, about, hostname)), _members(_put({}, upstream=event.upstream))
         case _:
             assert_never(event)
 
 
-def _delivery(event: Delivery, about: About, hostname: str) -> dict[str, Any]:
-    mail = about.message
-    took = (event.at - mail.facts.accepted_at) // timedelta(milliseconds=1) if mail is not None else 0
-    return {
-        "timestamp": _time(event.at),
-        "processingTimeMillis": max(took, 0),
-        "recipients": _recipients(about),
-        "smtpResponse": event.reply,
-        "reportingMTA": hostname,
-    }
+def _delivery(event: Delivery, about: About, hostname: str) -> tuple[bytes, bytes]:
+    mail, encode_text = about.message, _ENCODER.encode
+    took = (event.at - mail.facts.accepted_at) // _MILLISECOND if mail is not None else 0
+    body = _DELIVERY % (
+        spell_time(event.at).encode(),
+        max(took, 0),
+        encode_text(_recipients(about)),
+        encode_text(event.reply),
+        encode_text(hostname),
+    )
+    upstream_id = event.upstream_message_id or _upstream_message_id(event.reply)
+    more = b',"upstream":' + encode_text(event.upstream) if event.upstream else b""
+    if upstream_id:
+        more += b',"upstreamMessageId":' + encode_text(upstream_id)
+    return body, more + (b',"final":true' if event.final else b',"final":false')
 
 
 def _delivery_delay(event: DeliveryDelay, about: About, hostname: str) -> dict[str, Any]:
@@ -227,9 +192,9 @@ def _delivery_delay(event: DeliveryDelay, about: About, hostname: str) -> dict[s
         for recipient in _recipients(about)
     ]
     return {
-        "timestamp": _time(event.at),
+        "timestamp": spell_time(event.at),
         "delayType": diagnosis.delay_type,
-        "expirationTime": _time(event.expires_at),
+        "expirationTime": spell_time(event.expires_at),
         "delayedRecipients": recipients,
         "reportingMTA": hostname,
     }
@@ -250,94 +215,72 @@ def _bounce(event: Bounce, about: About, hostname: str) -> dict[str, Any]:
         "bounceType": diagnosis.bounce_type,
         "bounceSubType": diagnosis.bounce_sub_type,
         "bouncedRecipients": recipients,
-        "timestamp": _time(event.at),
+        "timestamp": spell_time(event.at),
         "feedbackId": str(event.event),
         "reportingMTA": f"dsn; {hostname}",
     }
 
 
-def _click(event: Click, about: About) -> tuple[dict[str, Any], dict[str, Any]]:
+def _click(event: Click, about: About) -> tuple[bytes, bytes]:
     link = about.message.link(event.link_index) if about.message is not None else None
-    body, extra = _visit(event.hit)
-    body["link"] = clicked_url(event, about.message)
-    body["linkTags"] = _lists(link.tags) if link is not None else {}
-    return body, {
-        **extra,
-        "part": event.part,
-        "linkIndex": event.link_index,
-        "linkText": link.text if link is not None else None,
-    }
+    led = {"link": clicked_url(event, about.message), "linkTags": lists(link.tags) if link is not None else {}}
+    text = link.text if link is not None else None
+    extra = _put({}, part=event.part, linkIndex=event.link_index, linkText=text)
+    return _visit(event.hit) + _members(led) + b"}", _place(event.hit) + _members(extra)
 
 
-def _visit(hit: Hit) -> tuple[dict[str, Any], dict[str, Any]]:
-    body = {"ipAddress": hit.address, "timestamp": _time(hit.at), "userAgent": hit.user_agent}
-    geo = {"country": hit.country} if hit.country else None
-    return body, {"geo": geo, "count": hit.count if hit.count > 1 else None}
+def _visit(hit: Hit) -> bytes:
+    """Return who came when, without the end of the object."""
+    address, agent = _ENCODER.encode(hit.address), _ENCODER.encode(hit.user_agent)
+    return b'{"ipAddress":%b,"timestamp":"%b","userAgent":%b' % (address, spell_time(hit.at).encode(), agent)
+
+
+def _place(hit: Hit) -> bytes:
+    """Return from where, and how many hits it stands for, where there is something to say."""
+    geo = b',"geo":{"country":%b}' % _ENCODER.encode(hit.country) if hit.country else b""
+    return geo + b',"count":%d' % hit.count if hit.count > 1 else geo
+
+
+_Names = tuple[bytes, bytes]
+"""Of a type: the value of `eventType`, and the member that has its object."""
 
 
 # --- mail and mailwake -------------------------------------------------------------------------------------
 
 
-def _mail(copy: CopyId, about: About) -> dict[str, Any] | msgspec.Raw:
-    """The whole `mail` of a known message; else what the copy's id alone tells."""
-    mail = about.message
-    if mail is None:
-        accepted_at = datetime.fromtimestamp(int.from_bytes(copy.message.raw[:6], "big") / 1000, UTC)
-        return {
-            "timestamp": _time(accepted_at),
-            "messageId": str(copy.message),
-            "sendingAccountId": SENDING_ACCOUNT_ID,
-            "destination": [],
-            "tags": {},
-        }
-    return mail.to(_recipients(about))
+def _own(names: _Names, ids: tuple[EventId, CopyId], about: About, body: bytes, more: bytes) -> bytes:
+    """Return the own part of a record, as `sesmail.py` has it: `more` are the last members of `mailwake`."""
+    event, copy = ids
+    name, key = names
+    if about.message is not None and about.copy is not None and about.copy.recipient:  # as nearly always
+        recipient = _ENCODER.encode(about.copy.recipient)
+        return _KNOWN % (
+            name, recipient, key, body, event.text.encode(), recipient, about.message.recipients, copy.text.encode(),
+            _FIRST[about.first], _agent(about.agent) if about.agent is not None else b"", more,
+        )  # fmt: skip
+    mailwake = b'{"eventId":"%b"' % event.text.encode()
+    recipient = b""
+    if about.copy is not None:
+        recipient = _ENCODER.encode(about.copy.recipient)
+        if about.copy.recipient:
+            mailwake += b',"recipient":' + recipient
+    if about.message is not None:
+        mailwake += b',"recipients":%d' % about.message.recipients
+    mailwake += b',"copyId":"%b"' % copy.text.encode()
+    mailwake += _FIRST[about.first]
+    if about.agent is not None:
+        mailwake += _agent(about.agent)
+    pieces = (
+        b'{"eventType":"', name, b'","mail":{\n"destination":[', recipient, b']\n},"', key, b'":', body,
+        b',"mailwake":', mailwake, more, b"}}",
+    )  # fmt: skip
+    return b"".join(pieces)
 
 
-def _common_headers(facts: MessageFacts) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    return _put(
-        fields,
-        **{
-            "from": facts.from_header,
-            "to": facts.to_header,
-            "cc": facts.cc_header,
-            "replyTo": facts.reply_to_header,
-            "date": facts.date_header,
-            "messageId": facts.message_id_header,
-            "subject": facts.subject,
-        },
-    )
-
-
-def _tags(facts: MessageFacts) -> dict[str, list[str]]:
-    """Ours, then the message's own; a message cannot pass a tag of its own off as ours."""
-    ours = {
-        "ses:configuration-set": facts.configuration_set,
-        "ses:from-domain": facts.from_domain,
-        "ses:source-ip": facts.source_address,
-        "ses:caller-identity": facts.caller,
-    }
-    tags = {name: [value] for name, value in ours.items() if value}
-    own = _lists([pair for pair in facts.tags if not pair[0].startswith("ses:")])
-    return {**tags, **own}
-
-
-def _mailwake(event: EventId, copy: CopyId, about: About) -> dict[str, Any]:
-    extra: dict[str, Any] = {"eventId": str(event)}
-    agent = about.agent
-    return _put(
-        extra,
-        recipient=about.copy.recipient if about.copy is not None else None,
-        recipients=about.message.recipients if about.message is not None else None,
-        copyId=str(copy),
-        first=about.first,
-        agent=_agent(agent) if agent is not None else None,
-    )
-
-
-def _agent(agent: Agent) -> dict[str, Any]:
+@lru_cache(maxsize=_AGENTS_REMEMBERED)
+def _agent(agent: Agent) -> bytes:
     verdict: dict[str, Any] = {"class": agent.kind, "reasons": agent.reasons}
-    return _put(verdict, client=agent.client, device=agent.device, os=agent.os)
+    return b',"agent":' + _ENCODER.encode(_put(verdict, client=agent.client, device=agent.device, os=agent.os))
 
 
 def _skipped(skip: Skipped) -> dict[str, Any]:
@@ -348,11 +291,14 @@ def _recipients(about: About) -> list[str]:
     return [about.copy.recipient] if about.copy is not None else []
 
 
-def _lists(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    lists: dict[str, list[str]] = {}
-    for name, value in pairs:
-        lists.setdefault(name, []).append(value)
-    return lists
+def _names(kind: EventType) -> _Names:
+    name = NAME[kind]
+    return name.encode(), (name[0].lower() + name[1:]).encode()
+
+
+def _members(fields: dict[str, Any]) -> bytes:
+    """Return the members as they follow others, each behind a comma."""
+    return b"," + _ENCODER.encode(fields)[1:-1] if fields else b""
 
 
 def _put(fields: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - the values of a JSON object
@@ -363,22 +309,6 @@ def _put(fields: dict[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401
     return fields
 
 
-# --- spelling ----------------------------------------------------------------------------------------------
-
-
-def _encode(kind: EventType, mail: dict[str, Any] | msgspec.Raw, body: dict[str, Any], extra: dict[str, Any]) -> bytes:
-    name, key = NAME[kind], _KEY[kind]
-    record = {"eventType": name, "mail": mail, key: body, "mailwake": extra}
-    return _ENCODER.encode(record)
-
-
-def _time(moment: datetime) -> str:
-    """Spell a time as SES does: `2026-11-03T08:15:02.101Z`."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
 def _upstream_message_id(reply: str) -> str | None:
     """Find the upstream's own id in its 250, for records that do not have it; no standard says where it stands."""
     match = _QUEUED_AS.search(reply)
@@ -386,8 +316,23 @@ def _upstream_message_id(reply: str) -> str | None:
 
 
 _ENCODER: Final = msgspec.json.Encoder()
-_LINKS: Final = msgspec.json.Decoder(tuple[TrackedLink, ...])
-_KEY: Final = {kind: name[0].lower() + name[1:] for kind, name in NAME.items()}
+_TYPES: Final[dict[type, EventType]] = {
+    Delivery: EventType.DELIVERY,
+    DeliveryDelay: EventType.DELIVERY_DELAY,
+    Bounce: EventType.BOUNCE,
+    Open: EventType.OPEN,
+    Click: EventType.CLICK,
+}
+_NAMES: Final = {record: _names(kind) for record, kind in _TYPES.items()}
+_FIRST: Final = {None: b"", True: b',"first":true', False: b',"first":false'}
+_DELIVERY: Final = b'{"timestamp":"%b","processingTimeMillis":%d,"recipients":%b,"smtpResponse":%b,"reportingMTA":%b}'
+_KNOWN: Final = (
+    b'{"eventType":"%b","mail":{\n"destination":[%b]\n},"%b":%b,'
+    b'"mailwake":{"eventId":"%b","recipient":%b,"recipients":%d,"copyId":"%b"%b%b%b}}'
+)
+_SEND: Final = _names(EventType.SEND)
+_REJECT: Final = _names(EventType.REJECT)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _NOTHING_IF_EMPTY: Final = frozenset((str, tuple, list))
 _QUEUED_AS: Final = re.compile(
     r"(?:"

@@ -157,14 +157,18 @@ def judge(
     `probed`: a HEAD of the same copy came within ten seconds. `links_around`: how many different links of the copy
     were followed within thirty seconds, this one included. `is_echo`, `is_twice`: as `tracker.core.around` finds.
     """
-    around = {
-        "instant": since_delivery_s is not None and since_delivery_s < _INSTANT_S.get(kind, 0),
-        "probed": probed,
-        "sweep": links_around >= _SWEEP_LINKS,
-        "echo": is_echo,
-        "twice": is_twice,
-    }
-    return _weigh(kind, (*signals, *[code for code, holds in around.items() if holds]))
+    codes = tuple(signals)
+    if since_delivery_s is not None and since_delivery_s < _INSTANT_S.get(kind, 0):
+        codes += ("instant",)
+    if probed:
+        codes += ("probed",)
+    if links_around >= _SWEEP_LINKS:
+        codes += ("sweep",)
+    if is_echo:
+        codes += ("echo",)
+    if is_twice:
+        codes += ("twice",)
+    return _weigh(kind, codes)
 
 
 @lru_cache(maxsize=_CODES_REMEMBERED)

@@ -5,9 +5,9 @@ The counters are the roll-up of the log's events of that copy; `count` is the on
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from operator import attrgetter, sub
-from typing import Final, Self, TypeVar, assert_never
+from types import MappingProxyType
+from typing import Final, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +20,9 @@ from tracker.store.schema import copy, copy_link, event
 Clicks = tuple[int, int]
 """How often, and how often by humans."""
 
+# Named once: to ask the enumeration for one takes as long as the rest of counting an event.
+_DELIVERY, _DELAY, _BOUNCE = EventType.DELIVERY, EventType.DELIVERY_DELAY, EventType.BOUNCE
+_OPEN, _CLICK = EventType.OPEN, EventType.CLICK
 _Name = TypeVar("_Name", int, str)
 
 _FACTS: Final = ("message", "suffix", "recipient", "tracks_opens", "tracks_clicks")
@@ -60,15 +63,13 @@ _FIND_FIRST_HUMAN: Final = bulk.Bulk(
 )
 
 
-@dataclass(slots=True, kw_only=True)
 class CopyRow:
     """One recipient's copy; `is_new` until it is written, `is_changed` when a counter has moved.
 
     `links` has the clicks of each link that was followed, all and those by humans; `loaded` what the counters add to
-    the statistics as they were read.
+    the statistics as they were read. What has not been set is the class's own: most copies of a batch change little.
     """
 
-    facts: CopyFacts
     delivered_ms: int | None = None
     bounced_ms: int | None = None
     delays: int = 0
@@ -80,73 +81,70 @@ class CopyRow:
     human_opened_ms: int | None = None
     clicked_ms: int | None = None
     human_clicked_ms: int | None = None
-    is_new: bool = False
     is_changed: bool = False
     is_corrected: bool = False
-    links: dict[int, Clicks] = field(default_factory=dict)
-    links_before: dict[int, Clicks] | None = None
+    links: Mapping[int, Clicks] = MappingProxyType({})
+    links_before: Mapping[int, Clicks] | None = None
     loaded: Counts = _NOTHING
+
+    def __init__(self, facts: CopyFacts, *, is_new: bool = False) -> None:
+        self.facts = facts
+        self.is_new = is_new
 
     @classmethod
     def of(cls, facts: CopyFacts, counters: bulk.Row) -> Self:
         """Make it of a row of the table."""
-        row = cls(facts=facts, **dict(zip(_COUNTERS, counters, strict=True)))
+        row = cls(facts)
+        vars(row).update(zip(_COUNTERS, counters, strict=True))
         row.loaded = row.counts()
         return row
 
     def has_had(self, kind: EventType) -> bool:
         """Say whether an event of that type has been counted."""
-        match kind:
-            case EventType.SEND:
-                return not self.is_new
-            case EventType.DELIVERY:
-                return self.delivered_ms is not None
-            case EventType.BOUNCE:
-                return self.bounced_ms is not None
-            case EventType.DELIVERY_DELAY:
-                return self.delays > 0
-            case EventType.OPEN:
-                return self.opens > 0
-            case EventType.CLICK:
-                return self.clicks > 0
-            case EventType.REJECT:  # of a message that was not accepted: it has no rows of copies
-                return False
-            case _:
-                assert_never(kind)
+        if kind is _OPEN:
+            return self.opens > 0
+        if kind is _CLICK:
+            return self.clicks > 0
+        if kind is _DELIVERY:
+            return self.delivered_ms is not None
+        if kind is _BOUNCE:
+            return self.bounced_ms is not None
+        if kind is _DELAY:
+            return self.delays > 0
+        return kind is EventType.SEND and not self.is_new  # a Reject is of no copy that has a row
 
     def count(
         self, kind: EventType, at_ms: int, agent_class: str | None = None, link_index: int | None = None, times: int = 1
     ) -> None:
         """Count an event, a hit as often as it happened; what comes out does not depend on the order of events."""
-        match kind:
-            case EventType.SEND | EventType.REJECT:
-                return
-            case EventType.DELIVERY:
-                self.delivered_ms = _earlier(self.delivered_ms, at_ms)
-            case EventType.BOUNCE:
-                self.bounced_ms = _earlier(self.bounced_ms, at_ms)
-            case EventType.DELIVERY_DELAY:
-                self.delays += 1
-            case EventType.OPEN:
-                self.opens += times
-                self.opened_ms = _earlier(self.opened_ms, at_ms)
-                if is_human(agent_class):
-                    self.human_opens += times
-                    self.human_opened_ms = _earlier(self.human_opened_ms, at_ms)
-            case EventType.CLICK:
-                self.clicks += times
-                self.clicked_ms = _earlier(self.clicked_ms, at_ms)
-                if is_human(agent_class):
-                    self.human_clicks += times
-                    self.human_clicked_ms = _earlier(self.human_clicked_ms, at_ms)
-                self._follow(link_index, times, times if is_human(agent_class) else 0)
-            case _:
-                assert_never(kind)
+        if kind is _OPEN:
+            self.opens += times
+            self.opened_ms = _earlier(self.opened_ms, at_ms)
+            if is_human(agent_class):
+                self.human_opens += times
+                self.human_opened_ms = _earlier(self.human_opened_ms, at_ms)
+        elif kind is _CLICK:
+            self.clicks += times
+            self.clicked_ms = _earlier(self.clicked_ms, at_ms)
+            human_times = 0
+            if is_human(agent_class):
+                human_times = times
+                self.human_clicks += times
+                self.human_clicked_ms = _earlier(self.human_clicked_ms, at_ms)
+            self._follow(link_index, times, human_times)
+        elif kind is _DELIVERY:
+            self.delivered_ms = _earlier(self.delivered_ms, at_ms)
+        elif kind is _BOUNCE:
+            self.bounced_ms = _earlier(self.bounced_ms, at_ms)
+        elif kind is _DELAY:
+            self.delays += 1
+        else:
+            return
         self.is_changed = True
 
     def correct(self, kind: EventType, link_index: int | None, human_times: int) -> None:
         """Take a hit for so many more of a human's, or fewer; when the first of them was is asked of the log later."""
-        if kind is EventType.OPEN:
+        if kind is _OPEN:
             self.human_opens += human_times
         else:
             self.human_clicks += human_times
@@ -183,9 +181,9 @@ class CopyRow:
         if link_index is None:
             return
         if self.links_before is None:
-            self.links_before = dict(self.links)
+            self.links_before = self.links
         before, human_before = self.links.get(link_index, (0, 0))
-        self.links[link_index] = (before + clicks, human_before + human_clicks)
+        self.links = {**self.links, link_index: (before + clicks, human_before + human_clicks)}
 
 
 def load(connection: sa.Connection, ids: Iterable[CopyId]) -> dict[str, CopyRow]:
@@ -198,7 +196,8 @@ def load(connection: sa.Connection, ids: Iterable[CopyId]) -> dict[str, CopyRow]
         found[one.text] = CopyRow.of(facts, tuple(counters))
     followed = [key(row.facts.copy) for row in found.values() if row.clicks]
     for message, suffix, link_index, clicks, human_clicks in _LOAD_LINKS.of(connection, followed):
-        found[f"{message}-{suffix}"].links[link_index] = (clicks, human_clicks)
+        row = found[f"{message}-{suffix}"]
+        row.links = {**row.links, link_index: (clicks, human_clicks)}
     return found
 
 

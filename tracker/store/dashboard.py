@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, assert_never
 import sqlalchemy as sa
 
 from tracker.core.statistics import HUMAN, LINK_NAMES, NAMES, LinkStatistics, Statistics
+from tracker.store.bodies import Bodies
 from tracker.store.rollups import DAY_MS, QUARTER_MS
 from tracker.store.schema import (
     copy,
@@ -203,8 +204,8 @@ def recipients(connection: sa.Connection, text: str, *, limit: int = 100) -> Seq
 
 def message_events(connection: sa.Connection, text: str, *, limit: int = 200) -> list[str]:
     """Return the records of a message's events as they were told, in the order of the log."""
-    query = sa.select(event.c.body).where(event.c.message == text).order_by(event.c.seq).limit(limit)
-    return list(connection.execute(query).scalars())
+    query = sa.select(event.c.message, event.c.body).where(event.c.message == text).order_by(event.c.seq).limit(limit)
+    return Bodies(connection).all((message_id, body) for message_id, body in connection.execute(query))
 
 
 def _spans(table: sa.Table, since: datetime | None, by: Grouping) -> sa.Subquery | sa.Table:

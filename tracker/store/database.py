@@ -33,7 +33,7 @@ from tracker.store.schema import HEAD
 
 BUSY_TIMEOUT_MS: Final = 500
 PAGE_BYTES: Final = 8192  # of a new file: records of 2 to 4 KB leave half of a page of 4096 bytes empty
-CACHE_KIB: Final = 32 * 1024  # event ids are random: each new one needs some page of their index
+CACHE_KIB: Final = 64 * 1024  # a batch of a backlog is 40 MB: what does not fit is written twice
 CHECKPOINT_PAGES: Final = 4000  # 32 MB of log: a checkpoint writes a page once that many batches have changed
 
 _T = TypeVar("_T")

@@ -23,6 +23,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from tracker.contract.consent import Persons
 from tracker.core.redaction import Redaction
+from tracker.store.bodies import redacted
 from tracker.store.consent import (
     SUBJECT,
     PersonsCopy,
@@ -212,9 +213,7 @@ class Forgetting:
     def _rewrite(
         self, connection: sa.Connection, column: sa.Column[Any], where: sa.ColumnElement[bool], raw: str | bytes
     ) -> None:
-        before = raw.encode() if isinstance(raw, str) else raw
-        after = self.redaction.of_json(before)
-        if after != before:
-            value = after.decode() if isinstance(raw, str) else after
+        value = redacted(self.redaction, raw) if isinstance(raw, str) else self.redaction.of_json(raw)
+        if value != raw:
             connection.execute(sa.update(column.table).where(where).values({column: value}))
             self.erased.redacted += 1

@@ -20,8 +20,9 @@ import gc
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -41,9 +42,9 @@ from tracker.store.schema import aside, cursor, pending
 from tracker.store.times import to_ms
 
 BATCH: Final = 500  # of each slot, unless it is behind and its records are small
-BATCH_BEHIND: Final = 4000
-BATCH_BYTES: Final = 16 * 1024 * 1024  # records are not read by the thousand where these would be more
-INTAKE_BYTES: Final = 2 * 1024 * 1024  # a message to 1,000 is 100 KB, and 1,000 records of some KB each
+BATCH_BEHIND: Final = 16_000
+BATCH_BYTES: Final = 32 * 1024 * 1024  # records are not read by the thousand where these would be more
+INTAKE_BYTES: Final = 16 * 1024 * 1024  # a message to 1,000 is 100 KB, and its records are some 100 bytes each
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
@@ -156,7 +157,7 @@ class Ingester:
         if not batches and not _is_over(self._clock(), state.waiting_since_ms):
             self._state = state
             return False
-        self._state = await self._store.write(lambda connection: self._commit(connection, state, batches))
+        self._state = await self._write(state, batches)
         taken = self._state.taken if self._state is not None else {}
         for kind, count in taken.items():
             TAKEN.labels(kind).inc(count)
@@ -164,29 +165,54 @@ class Ingester:
             self._on_commit()
         return True
 
+    async def _write(self, state: _State, batches: Sequence[Batch]) -> _State | None:
+        """Take batches in, in one transaction.
+
+        Hardly ever has a journal a record that cannot be applied, or an event for the second time. So it is tried
+        without looking, and what fails is undone as a whole, and done again with care.
+        """
+        is_whole = not any(isinstance(one, Damaged) for batch in batches for one in batch.entries)
+        commit = partial(self._commit, state=state, batches=batches)
+        if is_whole and not _is_over(self._clock(), state.waiting_since_ms):
+            try:
+                return await self._store.write(partial(commit, is_careful=False))
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+        return await self._store.write(partial(commit, is_careful=True))
+
     # --- inside a transaction, on the storage's thread ---------------------------------------------------------
 
     def _begin(self, connection: sa.Connection) -> _State:
         enter(connection, self.destinations)
         return _State(cursor=_load_cursor(connection), waiting_since_ms=_waiting_since(connection))
 
-    def _commit(self, connection: sa.Connection, state: _State, batches: Sequence[Batch]) -> _State | None:
+    def _commit(
+        self, connection: sa.Connection, state: _State, batches: Sequence[Batch], *, is_careful: bool
+    ) -> _State | None:
         """Apply what was read; None where the storage is not the one that the cursor came from."""
+        with _without_collector():
+            return self._take_in(connection, state, batches, is_careful=is_careful)
+
+    def _take_in(
+        self, connection: sa.Connection, state: _State, batches: Sequence[Batch], *, is_careful: bool
+    ) -> _State | None:
         if _load_cursor(connection) != state.cursor:
             return None
         enter(connection, self.destinations)  # a storage that was made anew has none, and may have the empty cursor
         now = self._clock()
+        apply = partial(self._apply if is_careful else self._try, connection, now)
         taken: collections.Counter[str] = collections.Counter()
         for batch in batches:
             for damaged in batch.entries:
                 if isinstance(damaged, Damaged):
                     _put_aside(connection, now, Entry(slot=batch.slot, raw=b""), _describe(damaged))
             for raws in _portions([raw for raw in batch.entries if not isinstance(raw, Damaged)]):
-                taken += self._apply(connection, now, [Entry(slot=batch.slot, raw=raw) for raw in raws])
+                taken += apply([Entry(batch.slot, raw) for raw in raws])
             _move_cursor(connection, batch)
         alone = _waited_out(connection, now)
         ALONE.inc(len(alone))
-        taken += self._apply(connection, now, alone)
+        taken += apply(alone)
         return _State(
             cursor={**state.cursor, **{batch.slot: batch.after for batch in batches}},
             waiting_since_ms=_waiting_since(connection),
@@ -195,13 +221,9 @@ class Ingester:
 
     def _apply(self, connection: sa.Connection, now: datetime, entries: Sequence[Entry]) -> collections.Counter[str]:
         """Take the entries in; where that fails, each half alone, down to the one that cannot be, which goes aside."""
-        if not entries:
-            return collections.Counter()
-        gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
-        intake = Intake(connection, now=now, hostname=self._hostname)
         try:
-            with connection.begin_nested(), _without_collector():
-                intake.take(_admitted(gate, entries))
+            with connection.begin_nested():
+                return self._try(connection, now, entries, is_careful=True)
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -210,6 +232,15 @@ class Ingester:
                 return collections.Counter()
             middle = len(entries) // 2
             return self._apply(connection, now, entries[:middle]) + self._apply(connection, now, entries[middle:])
+
+    def _try(
+        self, connection: sa.Connection, now: datetime, entries: Sequence[Entry], *, is_careful: bool = False
+    ) -> collections.Counter[str]:
+        if not entries:
+            return collections.Counter()
+        gate = Gate(connection, persons=self._persons, collect_for=self.collect_for, now=now)
+        intake = Intake(connection, now=now, hostname=self._hostname, is_careful=is_careful)
+        intake.take(_admitted(gate, entries))
         return intake.taken
 
     # --- between batches --------------------------------------------------------------------------------------
@@ -276,7 +307,7 @@ def _without_collector() -> Iterator[None]:
 def _admitted(gate: Gate, entries: Sequence[Entry]) -> list[Entry]:
     """Leave out what consent forbids to take in."""
     admitted = zip(entries, gate.admit([entry.raw for entry in entries]), strict=True)
-    return [entry if raw is entry.raw else replace(entry, raw=raw) for entry, raw in admitted if raw is not None]
+    return [entry if raw is entry.raw else entry._replace(raw=raw) for entry, raw in admitted if raw is not None]
 
 
 def _load_cursor(connection: sa.Connection) -> dict[str, Position]:

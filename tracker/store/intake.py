@@ -11,9 +11,8 @@ that the batch changes are corrected in it (`verdicts.py`), so they do not depen
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -35,14 +34,16 @@ from tracker.core.statistics import is_human
 from tracker.store import bulk, copies, known, schema, verdicts
 from tracker.store.copies import CopyRow
 from tracker.store.known import Arrived, ArrivedRecord
-from tracker.store.rollups import EventKey, Message, RollUps
+from tracker.store.rollups import EventKey, Message, RollUps, quarter_of
 from tracker.store.signs import PROBE_WINDOW_MS, Signs, device_of, taints
 from tracker.store.times import to_ms
 from tracker.store.verdicts import FOREVER_MS, Window
 
-_HITS: Final = (EventType.OPEN, EventType.CLICK)
+_OPEN, _CLICK = _HITS = (EventType.OPEN, EventType.CLICK)  # named once: the enumeration is slow to ask
+_NAMES: Final = {kind: kind.value for kind in EventType}
 _HIT_RECORDS: Final = (Open, Click)
 _MESSAGE_RECORDS: Final = (Arrived, Rejected)
+_TYPE: Final = 1  # where a row of the log has it
 _HIT_ENCODER: Final = msgspec.json.Encoder()
 
 _INSERT_MESSAGES: Final = bulk.insert(schema.message)
@@ -54,8 +55,7 @@ _STOP_WAITING: Final = bulk.Bulk(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """A record as the journal had it; `is_expired`: it has waited for its message long enough."""
 
     slot: str
@@ -69,8 +69,12 @@ class Intake:
     Messages, copies and events are looked up by the texts of their ids.
     """
 
-    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str) -> None:
-        """`hostname` is the reporting MTA of the records."""
+    def __init__(self, connection: sa.Connection, *, now: datetime, hostname: str, is_careful: bool = True) -> None:
+        """`hostname` is the reporting MTA of the records.
+
+        Careful, it asks of each event whether the log has it; else it does not, and to insert one that is there fails.
+        """
+        self._is_careful = is_careful
         self._connection = connection
         self._now_ms = to_ms(now)
         self._hostname = hostname
@@ -85,8 +89,8 @@ class Intake:
         self._waiting: dict[str, ses.CopyEvent] = {}
         self._waited: list[str] = []
         self._roll_ups = RollUps(connection)
+        self._events: list[bulk.Row] = []
         self._rows: dict[sa.Table, list[bulk.Row]] = defaultdict(list)
-        self.taken: Counter[str] = Counter()
 
     def take(self, entries: Sequence[Entry]) -> None:
         """Apply the entries in their order and write all rows. RecordError and others: see `ingest.py`."""
@@ -105,6 +109,11 @@ class Intake:
         self._correct()
         self._write()
 
+    @property
+    def taken(self) -> Counter[str]:
+        """How many events of each type were taken in."""
+        return Counter(row[_TYPE] for row in self._events)
+
     # --- what is known ----------------------------------------------------------------------------------------
 
     def _load(self, batch: Sequence[ArrivedRecord]) -> None:
@@ -117,11 +126,13 @@ class Intake:
         self._waiting = {record.event.text: record for record in waiting}
         of_copies += waiting
         events = [record for record in of_copies if not isinstance(record, Probe)]
-        rejects = {
-            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
+        self._seen = known.events(self._connection, self._doubted(batch, events, new))
+        stored = {
+            record.copy.text: record.copy
+            for record in of_copies
+            if record.copy.text[:MESSAGE_ID_CHARACTERS] in self._messages
         }
-        self._seen = known.events(self._connection, rejects | {record.event.text for record in events})
-        self._copies = copies.load(self._connection, {record.copy.text: record.copy for record in of_copies}.values())
+        self._copies = copies.load(self._connection, stored.values())
         self._early = known.early_events(self._connection, new)
         for record in events:
             if isinstance(record, Delivery) and (
@@ -130,6 +141,17 @@ class Intake:
                 copy, at_ms = record.copy.text, to_ms(record.at)
                 self._delivered[copy] = min(at_ms, self._delivered.get(copy, at_ms))
         self._load_signs([record for record in of_copies if isinstance(record, Open | Click | Probe)])
+
+    def _doubted(self, batch: Sequence[ArrivedRecord], events: Sequence[ses.CopyEvent], new: set[str]) -> set[str]:
+        """Return the ids of events that the log or `pending` is asked for: all, or those of unknown messages."""
+        rejects = {
+            ses.reject_id(one.copy).text for record in batch if isinstance(record, Rejected) for one in record.copies
+        }
+        if self._is_careful:
+            return rejects.union([record.event.text for record in events])
+        found = self._messages.keys() | new
+        unknown = [record.event.text for record in events if record.copy.text[:MESSAGE_ID_CHARACTERS] not in found]
+        return rejects.union(unknown, self._waiting)
 
     def _load_signs(self, hits: Sequence[Open | Click | Probe]) -> None:
         """Know of all that lies around the batch's hits, and of the stored hits whose verdicts it may change."""
@@ -177,18 +199,19 @@ class Intake:
         self._messages[text] = message
         self._rows[schema.message].append(known.message_row(record))
         self._roll_ups.know_links(message)
+        key = _key(message, message.accepted_ms, "send")
         for one in record.copies:
-            self._copies[one.copy.text] = CopyRow(facts=one, is_new=True)
-            key = _key(message, message.accepted_ms, EventType.SEND)
-            self._log(ses.send_id(one.copy).text, one.copy, key, message.mail, ses.encode_send(message.mail, one))
+            self._copies[one.copy.text] = CopyRow(one, is_new=True)
+            event = ses.send_id(one.copy)
+            self._log(event.text, one.copy, key, message.accepted_ms, ses.own_send(message.mail, one, event))
         for early in self._early.get(text, ()):
             row = self._copies.get(early.copy)
             if row is not None:
                 row.count(early.type, early.at_ms, early.agent_class, early.link_index, early.times)
-        for event in [event for event in self._waiting.values() if event.copy.text[:MESSAGE_ID_CHARACTERS] == text]:
-            del self._waiting[event.event.text]
-            self._waited.append(event.event.text)
-            self._add(event)
+        for late in [event for event in self._waiting.values() if event.copy.text[:MESSAGE_ID_CHARACTERS] == text]:
+            del self._waiting[late.event.text]
+            self._waited.append(late.event.text)
+            self._add(late)
 
     def _happened(self, record: ses.CopyEvent, *, is_expired: bool) -> None:
         event = record.event.text
@@ -208,13 +231,13 @@ class Intake:
     def _reject(self, record: Rejected) -> None:
         """Log the Rejects of a message that was not accepted; statistics of mail know nothing of it."""
         message = Message(ses.Mail(record.facts, len(record.copies)))
-        key = _key(message, message.accepted_ms, EventType.REJECT)
+        key = _key(message, message.accepted_ms, "reject")
         for one in record.copies:
             event = ses.reject_id(one.copy).text
             if event not in self._seen:
                 self._seen.add(event)
                 body = ses.encode_reject(message.mail, one, record.reply)
-                self._log(event, one.copy, key, message.mail, body)
+                self._log(event, one.copy, key, message.accepted_ms, body)
 
     def _probe(self, record: Probe) -> None:
         if not taints(record):
@@ -232,21 +255,21 @@ class Intake:
             return
         kind, at_ms = ses.type_of(record), to_ms(record.at)
         about = _about(message, row, kind)
-        body = ses.encode(record, about, hostname=self._hostname)
-        key = _key(message, at_ms, kind, first=about.first)
-        self._log(record.event.text, record.copy, key, about.message, body, first=about.first)
+        body = ses.encode_own(record, about, hostname=self._hostname)
+        key = _key(message, at_ms, _NAMES[kind], first=about.first)
+        self._log(record.event.text, record.copy, key, at_ms, body, first=about.first)
         if row is not None:
             row.count(kind, at_ms)
 
     def _add_hit(self, record: Open | Click, message: Message | None, row: CopyRow | None) -> None:
         hit, copy, at_ms = record.hit, record.copy.text, to_ms(record.hit.at)
         link_index = record.link_index if isinstance(record, Click) else None
-        kind = EventType.OPEN if link_index is None else EventType.CLICK
+        kind = _OPEN if link_index is None else _CLICK
         agent = self._signs.judge(copy, kind, hit, link_index, self._delivered_ms(copy))
         about = _about(message, row, kind, agent)
-        body = ses.encode(record, about, hostname=self._hostname)
-        key = _key(message, at_ms, kind, agent.kind, first=about.first)
-        self._log(record.event.text, record.copy, key, about.message, body, first=about.first, hit=record)
+        body = ses.encode_own(record, about, hostname=self._hostname)
+        key = _key(message, at_ms, _NAMES[kind], agent.kind, first=about.first)
+        self._log(record.event.text, record.copy, key, at_ms, body, first=about.first, hit=record)
         self._roll_ups.add_hit(key, device_of(agent), hit.country, hit.count)
         if row is not None:
             row.count(kind, at_ms, agent.kind, link_index, hit.count)
@@ -256,31 +279,26 @@ class Intake:
         event: str,
         copy: CopyId,
         key: EventKey,
-        mail: ses.Mail | None,
+        at_ms: int,
         body: bytes,
         *,
         first: bool | None = True,
         hit: Open | Click | None = None,
     ) -> None:
         """Write a row of the log; hits are counted by who calls."""
-        self.taken[key.type] += 1
-        self._rows[schema.event].append(
-            (
-                event,
-                key.type,
-                key.at_ms,
-                *copies.key(copy),
-                mail.facts.configuration_set if mail is not None else None,
-                mail.facts.from_domain if mail is not None else None,
-                first,
-                key.agent_class or None,
-                hit.link_index if isinstance(hit, Click) else None,
-                _HIT_ENCODER.encode(hit.hit) if hit is not None else None,
-                body.decode(),
-            )
-        )
+        _, name, domain, kind, agent_class, _ = key
+        message, suffix = copies.key(copy)
+        link_index = encoded = None
         if hit is None:
             self._roll_ups.add_event(key)
+        else:
+            link_index = hit.link_index if isinstance(hit, Click) else None
+            encoded = _HIT_ENCODER.encode(hit.hit)
+        row = (
+            event, kind, at_ms, message, suffix, name or None, domain or None, first, agent_class or None, link_index,
+            encoded, body.decode(),
+        )  # fmt: skip
+        self._events.append(row)
 
     # --- verdicts of before -----------------------------------------------------------------------------------
 
@@ -299,7 +317,12 @@ class Intake:
         self._corrected = list(verdicts.rejudge(self._doubtful, self._signs, self._delivered_ms))
         for one, agent in self._corrected:
             old = EventKey(
-                one.at_ms, one.configuration_set, one.from_domain, one.type.value, one.agent_class, one.first
+                quarter_of(one.at_ms),
+                one.configuration_set,
+                one.from_domain,
+                one.type.value,
+                one.agent_class,
+                one.first,
             )
             device, count = device_of(agent), one.hit.count
             self._roll_ups.add_hit(old, device, one.hit.country, -count)
@@ -319,7 +342,7 @@ class Intake:
                 self._sum_up(row)
         _INSERT_MESSAGES.run(connection, self._rows[schema.message])
         copies.write(connection, rows)
-        _INSERT_EVENTS.run(connection, self._rows[schema.event])
+        _INSERT_EVENTS.run(connection, self._events)
         verdicts.correct(connection, self._corrected)
         copies.find_first_human(connection, rows)
         self._roll_ups.write()
@@ -352,20 +375,18 @@ def _check(record: ses.CopyEvent) -> None:
 
 
 def _about(message: Message | None, row: CopyRow | None, kind: EventType, agent: ses.Agent | None = None) -> ses.About:
-    return ses.About(
-        message=message.mail if message is not None else None,
-        copy=row.facts if row is not None else None,
-        first=None if row is None else not row.has_had(kind),
-        agent=agent,
+    mail = message.mail if message is not None else None
+    return (
+        ses.About(mail, None, None, agent) if row is None else ses.About(mail, row.facts, not row.has_had(kind), agent)
     )
 
 
 def _key(
-    message: Message | None, at_ms: int, kind: EventType, agent_class: str = "", *, first: bool | None = True
+    message: Message | None, at_ms: int, name: str, agent_class: str = "", *, first: bool | None = True
 ) -> EventKey:
     if message is None:
-        return EventKey(at_ms, "", "", kind.value, agent_class, bool(first))
-    return EventKey(at_ms, message.configuration_set, message.from_domain, kind.value, agent_class, bool(first))
+        return EventKey(quarter_of(at_ms), "", "", name, agent_class, bool(first))
+    return EventKey(quarter_of(at_ms), message.configuration_set, message.from_domain, name, agent_class, bool(first))
 
 
 def _keys(windows: Mapping[str, Window], more_ms: int) -> Iterator[tuple[str, str, int, int]]:

@@ -25,6 +25,7 @@ from tracker.contract.events import (
     Rejected,
 )
 from tracker.store import bulk
+from tracker.store.bodies import facts_column, facts_of, read_facts
 from tracker.store.rollups import Message
 from tracker.store.schema import event, message, pending
 
@@ -74,8 +75,6 @@ ArrivedRecord = Arrived | CopyRecord | Rejected
 _RECORD: Final[msgspec.json.Decoder[_Arrived | CopyRecord | Rejected]] = msgspec.json.Decoder(
     _Arrived | CopyRecord | Rejected, dec_hook=records.id_from_text
 )
-_FACTS: Final = msgspec.json.Decoder(ses.StoredFacts, dec_hook=records.id_from_text)
-_ACCEPTED: Final = (b'{"kind":"accepted","facts":', b',"copies":[]}')
 
 
 def decode(raw: bytes) -> ArrivedRecord:
@@ -85,13 +84,10 @@ def decode(raw: bytes) -> ArrivedRecord:
         if not isinstance(record, _Arrived):
             return record
         facts = bytes(record.facts)
-        return Arrived(message=_message(facts, len(record.copies)), facts=facts, copies=record.copies)
+        message = Message(ses.Mail(read_facts(facts), len(record.copies)))
+        return Arrived(message=message, facts=facts, copies=record.copies)
     except msgspec.MsgspecError as error:
         raise RecordError(f"a journal record cannot be read: {error}") from error
-
-
-def _message(facts: bytes, recipients: int) -> Message:
-    return Message(ses.Mail(_FACTS.decode(facts), recipients))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,15 +105,12 @@ class EarlyEvent:
 def messages(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Message]:
     """Return those of the messages that are known."""
     rows = _MESSAGES.of(connection, [(one,) for one in ids])
-    found = [_message(raw[len(_ACCEPTED[0]) : -len(_ACCEPTED[1])], recipients) for raw, recipients in rows]
+    found = [Message(ses.Mail(facts_of(raw), recipients)) for raw, recipients in rows]
     return {one.text: one for one in found}
 
 
 def message_row(arrived: Arrived) -> bulk.Row:
-    """Return the row of a message.
-
-    Its facts are an `Accepted` without copies: the journal's codec is the one that outlives versions.
-    """
+    """Return the row of a message."""
     one = arrived.message
     facts = one.mail.facts
     return (
@@ -126,7 +119,7 @@ def message_row(arrived: Arrived) -> bulk.Row:
         facts.configuration_set,
         facts.from_domain,
         one.mail.recipients,
-        arrived.facts.join(_ACCEPTED),
+        facts_column(arrived.facts),
     )
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tracker.contract.consent import Persons
 from tracker.core.redaction import Redaction
+from tracker.store.bodies import Bodies
 from tracker.store.consent import PersonsCopy, copies_of, is_to, told_by
 from tracker.store.schema import copy, copy_link, dead_letter, event, forgotten, message, pending, probe, silenced
 from tracker.store.times import from_ms
@@ -59,7 +60,9 @@ def _message(connection: sa.Connection, one: PersonsCopy) -> dict[str, Any]:
 
 def _events(connection: sa.Connection, one: PersonsCopy) -> Sequence[str]:
     own = (event.c.message == one.message) & (event.c.suffix == one.suffix)
-    return connection.execute(sa.select(event.c.body).where(own).order_by(event.c.seq)).scalars().all()
+    query = sa.select(event.c.body).where(own).order_by(event.c.seq)
+    bodies = Bodies(connection)
+    return [bodies.whole(one.message, body) for body in connection.execute(query).scalars()]
 
 
 def _rejects(connection: sa.Connection, persons: Persons, person: bytes) -> list[str]:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from tracker.store.bodies import Bodies
 from tracker.store.schema import dead_letter, destination_cursor, destination_state, event
 from tracker.store.times import from_ms, to_ms
 
@@ -78,10 +79,10 @@ def read_on(connection: sa.Connection, destination: str, limit: int) -> Page:
     after = connection.execute(place).scalar()
     if after is None:
         return Page(after=0, entries=())
-    columns = [event.c[name] for name in LogEntry.__slots__]
+    columns = [event.c[name] for name in (*LogEntry.__slots__, "message")]
     rows = connection.execute(sa.select(*columns).where(event.c.seq > after).order_by(event.c.seq).limit(limit))
-    entries = tuple(LogEntry(**row) for row in rows.mappings())
-    return Page(after=after, entries=entries)
+    bodies = Bodies(connection)
+    return Page(after=after, entries=tuple(_entry(row, bodies) for row in rows.mappings()))
 
 
 def settle(connection: sa.Connection, destination: str, progress: Progress) -> None:
@@ -96,17 +97,18 @@ def settle(connection: sa.Connection, destination: str, progress: Progress) -> N
     if not moved or not progress.dead:
         return
     names = ("seq", "event_id", "type", "message", "suffix", "body")
+    ids = [entry.event_id for entry in progress.dead]
+    put_away = sa.select(*(event.c[name] for name in names)).where(event.c.event_id.in_(ids)).order_by(event.c.seq)
     added = {
         "destination": destination,
         "at_ms": to_ms(progress.at),
         "reason": progress.reason,
         "attempts": progress.attempts,
     }
-    ids = [entry.event_id for entry in progress.dead]
-    put_away = sa.select(*(event.c[name] for name in names), *(sa.literal(value) for value in added.values())).where(
-        event.c.event_id.in_(ids)
-    )
-    connection.execute(dead_letter.insert().from_select([*names, *added], put_away.order_by(event.c.seq)))
+    bodies = Bodies(connection)
+    for row in connection.execute(put_away).mappings().all():
+        letter = {**row, **added, "body": bodies.whole(row["message"], row["body"])}
+        connection.execute(dead_letter.insert(), letter)
 
 
 def read_state(connection: sa.Connection, destination: str) -> DestinationState | None:
@@ -183,6 +185,12 @@ def state_of(row: sa.RowMapping) -> DestinationState:
         last_success=_time(row["last_success_ms"]),
         disabled_at=_time(row["disabled_ms"]),
     )
+
+
+def _entry(row: sa.RowMapping, bodies: Bodies) -> LogEntry:
+    fields = dict(row)
+    fields["body"] = bodies.whole(fields.pop("message"), row["body"])
+    return LogEntry(**fields)
 
 
 def _ms(moment: datetime | None) -> int | None:

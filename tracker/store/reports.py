@@ -17,6 +17,7 @@ from tracker.contract.address import Address
 from tracker.contract.errors import AddressError
 from tracker.core.statistics import LinkStatistics, Statistics
 from tracker.store import dashboard, schema
+from tracker.store.bodies import Bodies
 from tracker.store.dashboard import Grouping
 from tracker.store.database import StorageUnavailableError, reading
 from tracker.store.times import to_ms
@@ -93,13 +94,15 @@ def link_statistics(path: Path, *, since: datetime | None = None) -> list[tuple[
 
 def _page(path: Path, wanted: EventFilter, after: int) -> list[StoredEvent]:
     with reading(path) as connection:
-        return [StoredEvent(seq=row.seq, body=row.body) for row in connection.execute(page_query(wanted, after))]
+        bodies = Bodies(connection)
+        rows = connection.execute(page_query(wanted, after))
+        return [StoredEvent(seq=row.seq, body=bodies.whole(row.message, row.body)) for row in rows]
 
 
 def page_query(wanted: EventFilter, after: int) -> sa.Select[Any]:
     """Ask for the next page; one message or one recipient is found by an index, however long the log is."""
     event, copy = schema.event.c, schema.copy.c
-    query = sa.select(event.seq, event.body).where(event.seq > after).order_by(event.seq).limit(_PAGE)
+    query = sa.select(event.seq, event.message, event.body).where(event.seq > after).order_by(event.seq).limit(_PAGE)
     if wanted.types:
         query = query.where(event.type.in_(sorted(wanted.types)))
     if wanted.message is not None:

@@ -52,13 +52,15 @@ class Message:
         self.configuration_set = facts.configuration_set or ""
         self.from_domain = facts.from_domain
         self.link_kind = f"link:{self.configuration_set}"
-        self.mail_key = (self.accepted_ms - self.accepted_ms % QUARTER_MS, self.configuration_set, self.from_domain)
+        self.mail_key = (quarter_of(self.accepted_ms), self.configuration_set, self.from_domain)
 
 
 class EventKey(NamedTuple):
-    """What an event is counted by: when it happened, and to what mail; `agent_class` is empty of all but hits."""
+    """What an event is counted by: the quarter of an hour in which it happened (`quarter_of`), and to what mail;
+    `agent_class` is empty of all but hits.
+    """
 
-    at_ms: int
+    quarter_ms: int
     configuration_set: str
     from_domain: str
     type: str
@@ -73,29 +75,24 @@ class RollUps:
         self._connection = connection
         self._values = Values(connection)
         self._events: dict[bulk.Row, int] = {}
-        self._hits: dict[bulk.Row, int] = {}
+        self._hits: dict[tuple[EventKey, str, str], int] = {}
         self._messages: dict[Message, Counts] = {}
         self._links: dict[bulk.Row, Counts] = {}
         self._destinations: dict[bulk.Row, Counts] = {}
 
     def add_event(self, key: EventKey, count: int = 1) -> None:
         """Count an event; of a hit that stands for several, one at most is the first."""
-        quarter_ms = key.at_ms - key.at_ms % QUARTER_MS
-        row = (quarter_ms, *key[1:])
-        if key.first and count not in {1, -1}:
+        if count not in {1, -1} and key.first:
             one = 1 if count > 0 else -1
             self.add_event(key._replace(first=False), count - one)
             count = one
-        self._events[row] = self._events.get(row, 0) + count
+        self._events[key] = self._events.get(key, 0) + count
 
     def add_hit(self, key: EventKey, device: str, country: str, count: int) -> None:
         """Count a hit as an event, by its device and by its country."""
         self.add_event(key, count)
-        day_ms = day_of(key.at_ms)
-        for trait, value in (("device", device), ("country", country)):
-            name = self._values.name(day_ms, trait, value) if value else ""
-            row = (day_ms, trait, name, key.configuration_set, key.type, key.agent_class)
-            self._hits[row] = self._hits.get(row, 0) + count
+        row = (key, device, country)
+        self._hits[row] = self._hits.get(row, 0) + count
 
     def add_copies(self, message: Message, counts: Counts) -> None:
         """Add to what became of a message's copies."""
@@ -122,24 +119,43 @@ class RollUps:
     def write(self) -> None:
         """Add all of it to the tables; the messages have to be there."""
         mail: dict[bulk.Row, Counts] = {}
-        tags: dict[bulk.Row, Counts] = {}
+        tagged: dict[bulk.Row, Counts] = {}
         for message, counts in self._messages.items():
             _add(mail, message.mail_key, counts)
-            for tag, value in dict.fromkeys(message.mail.facts.tags):
-                _add(tags, self._tag_key(message.day_ms, tag, value), counts)
+            _add(tagged, (message.day_ms, message.mail.facts.tags), counts)
+        tags: dict[bulk.Row, Counts] = {}
+        for (day_ms, pairs), counts in tagged.items():
+            for tag, value in dict.fromkeys(pairs):
+                _add(tags, self._tag_key(day_ms, tag, value), counts)
+        hits = self._hits_by_trait()
         self._values.write()
         _ADD_TO_MESSAGE.run(self._connection, [(one.text, *counts) for one, counts in self._messages.items()])
         _ADD_TO_LINK.run(self._connection, _flat(self._links))
         _ADD_MAIL.run(self._connection, _flat(_both_spans(mail)))
         _ADD_TAGS.run(self._connection, _flat(tags))
         _ADD_LINKS.run(self._connection, _flat(self._destinations))
-        _ADD_HITS.run(self._connection, [(*key, count) for key, count in self._hits.items()])
+        _ADD_HITS.run(self._connection, [(*key, count) for key, count in hits.items()])
         events = _both_spans({key: (count,) for key, count in self._events.items()})
         _ADD_EVENTS.run(self._connection, _flat(events))
+
+    def _hits_by_trait(self) -> dict[bulk.Row, int]:
+        sums: dict[bulk.Row, int] = {}
+        for (key, *traits), count in self._hits.items():
+            day_ms = day_of(key.quarter_ms)
+            for trait, value in zip(("device", "country"), traits, strict=True):
+                name = self._values.name(day_ms, trait, value) if value else ""
+                row = (day_ms, trait, name, key.configuration_set, key.type, key.agent_class)
+                sums[row] = sums.get(row, 0) + count
+        return sums
 
     def _tag_key(self, day_ms: int, tag: str, value: str) -> bulk.Row:
         name = self._values.name(day_ms, "tag", tag)
         return day_ms, name, self._values.name(day_ms, f"tag:{tag}", value) if name == tag else OTHER
+
+
+def quarter_of(at_ms: int) -> int:
+    """Return the millisecond in which the quarter of an hour begins."""
+    return at_ms - at_ms % QUARTER_MS
 
 
 def day_of(at_ms: int) -> int:

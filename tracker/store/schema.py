@@ -4,7 +4,7 @@ Ids are stored as their text, so that a row can be found with the database's own
 `suffix`, its id's two halves. Times are whole milliseconds since 1970-01-01 UTC, in columns that end in `_ms`.
 
 Theory:
-    `event` is the log: a row is written once, with its finished record, and `seq` never goes back, so publishers and
+    `event` is the log: a row is written once, with its record, and `seq` never goes back, so publishers and
     `mailwake events --follow` read it by position; a verdict that later hits change is changed in `agent_class`, not in
     the record. All counters are roll-ups of the log, kept in the same transaction: statistics never scan it, since its
     rows are thousands of bytes long.
@@ -101,7 +101,7 @@ event: Final = Table(
     Column("agent_class", Text),
     Column("link_index", Integer),
     Column("hit", LargeBinary),  # Hit as JSON: what the verdict was made from
-    Column("body", Text, nullable=False),  # the finished record, as every destination gets it
+    Column("body", Text, nullable=False),  # the record's own part, which `bodies.py` makes whole, or all of it
     Index("ix_event_copy", "message", "suffix", "at_ms"),
     Index("ix_event_reject", "seq", sqlite_where=text("type = 'reject'")),  # they have no copy to be found by
     sqlite_autoincrement=True,  # a number is never used twice, whatever was deleted: cursors point between numbers

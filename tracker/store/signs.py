@@ -6,6 +6,7 @@ What becomes of a verdict that is another than before is `verdicts.py`'s.
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import sqlalchemy as sa
@@ -13,12 +14,13 @@ import sqlalchemy as sa
 from tracker.contract import ses
 from tracker.contract.events import EventType, Hit, Probe
 from tracker.core.around import Clicks
-from tracker.core.classify import judge
+from tracker.core.classify import Verdict, judge
 from tracker.store import agents, bulk
 from tracker.store.schema import probe
 from tracker.store.times import to_ms
 
 PROBE_WINDOW_MS: Final = 10_000
+_AGENTS_REMEMBERED: Final = 4096  # programs times verdicts: few of them make up nearly all hits
 _OFFICE: Final = "ua_office_probe"
 
 _PROBES: Final = bulk.Query(
@@ -71,8 +73,13 @@ class Signs:
             is_echo=link_index is not None and self._clicks.is_echo(copy, link_index, at_ms, hit),
             is_twice=link_index is not None and self._clicks.is_twice(copy, link_index, at_ms, hit),
         )
-        client, device, os = agents.of_hit(hit)
-        return ses.Agent(kind=verdict.agent_class.value, reasons=verdict.reasons, client=client, device=device, os=os)
+        return _agent(verdict, agents.of_hit(hit))
+
+
+@lru_cache(maxsize=_AGENTS_REMEMBERED)
+def _agent(verdict: Verdict, client: agents.Client) -> ses.Agent:
+    name, device, os = client
+    return ses.Agent(kind=verdict.agent_class.value, reasons=verdict.reasons, client=name, device=device, os=os)
 
 
 def device_of(agent: ses.Agent) -> str:
