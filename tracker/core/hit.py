@@ -41,7 +41,7 @@ HitRecord = Open | Click | Probe
 
 MAX_USER_AGENT_CHARACTERS: Final = 512
 _DESTINATIONS_REMEMBERED: Final = 1024  # all recipients of a mail have the same; 3 KB each at most
-_VISITORS_REMEMBERED: Final = 4096  # 1 KB each
+_VISITORS_REMEMBERED: Final = 2048  # 3 KB each at most
 
 # A transparent image of one pixel.
 PIXEL: Final = bytes.fromhex(

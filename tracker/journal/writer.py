@@ -210,6 +210,7 @@ class Journal:
         group = self._gathering
         if group is None:
             group = self._gathering = Group()
+            self._loop.call_later(self._hit_wait_s, group.let_hits_go)  # one timer for all of them
             if self._in_flight == 0:
                 self._loop.call_soon(self._hand_over)  # all that this turn of the loop brings wakes a thread once
             else:
@@ -236,8 +237,6 @@ class Journal:
             self._in_flight += 1
             self._to_write.append(group)
             self._calls.put(True)
-            if group.hits:
-                self._loop.call_later(self._hit_wait_s, group.let_hits_go)  # one timer for all of them
 
     def _fails(self, error: OSError, entries: int) -> None:
         """Say once that records cannot be written."""
