@@ -6,7 +6,7 @@ with their message, judged, written with their indexes, counted in every roll-up
 
 The mail: 11 header fields, 8 links, 3 tags, six sets, eight sender domains. Of 100 copies all are delivered, 60 are
 opened and 18 clicked, by some thousand user agents, mixed with later mail. Measured for two kinds of mail: `several`
-messages have one to ten recipients each, as often as not more than five; of `single` ones, one of sixty goes to 20
+messages have one to ten recipients each; of `single` ones, one of sixty goes to 20
 recipients and the others to one. The second costs more for each event: each has a message of its own, nearly.
 
 `mb_per_s` is what is stored of the records. `loop_ms` is what a million turns of an empty loop took between the rounds:
