@@ -1,4 +1,4 @@
-"""What the tracking host relies on in aiohttp, and what it must not trust it with: seams S17, S18 and S23."""
+"""What the tracking host relies on in aiohttp, and what it must not trust it with: seams S17, S18 and S26."""
 
 import asyncio
 import logging
@@ -175,7 +175,7 @@ class _Watching(web.Server):
 
 
 async def test_a_request_can_be_taken_before_the_librarys_task_wakes() -> None:
-    """S23: while its task sleeps, what was parsed lies in `_messages`, and nobody is told that it does."""
+    """S26: while its task sleeps, what was parsed lies in `_messages`, and nobody is told that it does."""
     runner = web.ServerRunner(_Watching(_hello))
     await runner.setup()
     listening = socket.create_server(("127.0.0.1", 0))
@@ -183,11 +183,11 @@ async def test_a_request_can_be_taken_before_the_librarys_task_wakes() -> None:
     answer = await _exchange(listening.getsockname(), b"GET /i/x HTTP/1.1\r\nHost: x\r\n\r\n")
     await runner.cleanup()
 
-    assert answer == repr([True] * 10).encode()
+    assert answer == repr([True] * 11).encode()
 
 
 async def test_a_transport_reads_as_much_as_it_is_told() -> None:
-    """S23: 256 KiB at once, unless another number is set, which is no part of what asyncio promises."""
+    """S26: 256 KiB at once, unless another number is set, which is no part of what asyncio promises."""
     made: list[int] = []
 
     class Protocol(asyncio.Protocol):
