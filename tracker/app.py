@@ -35,7 +35,7 @@ from tracker.runtime import slots
 from tracker.runtime.keysfile import KeysFile
 from tracker.runtime.places import Places
 from tracker.runtime.tls import Door, ServerTls
-from tracker.store import blocks, consent
+from tracker.store import agents, blocks, consent
 from tracker.store.backlog import BacklogWatch
 from tracker.store.database import Store
 from tracker.store.ingest import Ingester
@@ -190,6 +190,7 @@ class Tracker:
         """Take journals in and publish, until cancelled; waits while another process of the node does."""
         lock = await self._take_turn()
         try:
+            await asyncio.to_thread(agents.warm_up)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.ingester.run(), name="ingest")
                 group.create_task(self.publisher.run(), name="publish")

@@ -19,7 +19,7 @@ import collections
 import gc
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -34,6 +34,7 @@ from tracker.contract.consent import Persons
 from tracker.contract.errors import RecordError
 from tracker.contract.ports import Clock
 from tracker.journal.reader import Batch, Damaged, JournalReader, Position
+from tracker.runtime import turns
 from tracker.store.database import StorageUnavailableError, Store, is_unavailable
 from tracker.store.gate import Gate
 from tracker.store.intake import Entry, Intake
@@ -45,6 +46,7 @@ BATCH: Final = 500  # of each slot, unless it is behind and its records are smal
 BATCH_BEHIND: Final = 16_000
 BATCH_BYTES: Final = 32 * 1024 * 1024  # records are not read by the thousand where these would be more
 INTAKE_BYTES: Final = 16 * 1024 * 1024  # a message to 1,000 is 100 KB, and its records are some 100 bytes each
+LONG_WORK: Final = 100  # records, some 5 ms of work: beside more, hits and mail are answered in short turns
 PATIENCE_MS: Final = 60_000  # how long an event waits for its message
 POLL_S: Final = 1.0  # other processes of the node write journals too, and wake nobody here
 GATHER_S: Final = 0.05  # so that hits which come one by one are not a transaction each
@@ -171,6 +173,11 @@ class Ingester:
         Hardly ever has a journal a record that cannot be applied, or an event for the second time. So it is tried
         without looking, and what fails is undone as a whole, and done again with care.
         """
+        count = sum(len(batch.entries) for batch in batches)
+        with turns.short() if count > LONG_WORK else nullcontext():
+            return await self._write_whole(state, batches)
+
+    async def _write_whole(self, state: _State, batches: Sequence[Batch]) -> _State | None:
         is_whole = not any(isinstance(one, Damaged) for batch in batches for one in batch.entries)
         commit = partial(self._commit, state=state, batches=batches)
         if is_whole and not _is_over(self._clock(), state.waiting_since_ms):
